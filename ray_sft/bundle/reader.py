@@ -1,0 +1,121 @@
+"""Reading bundles: nothing is loaded from one before its hashes are checked."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ray_sft.bundle.manifest import MANIFEST, SCHEMA_VERSION, Manifest, hash_file
+from ray_sft.core import BundleError
+from ray_sft.tasks import Task
+
+__all__ = ["Bundle"]
+
+_FORBIDDEN_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".so", ".dll", ".py")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An immutable folder that holds one model: weights, processor, tasks and samples."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Bundle":
+        """The bundle in a folder, every file checked against the manifest.
+
+        Raises:
+            BundleError: no such folder, no manifest, a manifest of another schema version, a
+                missing, changed, unexpected or executable file.
+        """
+        folder = Path(path)
+        bundle = cls(folder, _read_manifest(folder))
+        bundle._check_files()
+        return bundle
+
+    @property
+    def model_dir(self) -> Path:
+        """Weights: safetensors with a configuration, or ``model.onnx``."""
+        return self.path / "model"
+
+    @property
+    def processor_dir(self) -> Path:
+        """What `ray_sft.models.load_processor` reads."""
+        return self.path / "processor"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the manifest, which names the hash of every file."""
+        return hash_file(self.path / MANIFEST)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the model's files."""
+        return sum(
+            entry.num_bytes
+            for name, entry in self.manifest.files.items()
+            if name.startswith("model/")
+        )
+
+    @property
+    def task(self) -> Task:
+        """The only task of a single-task bundle."""
+        name, *others = self.manifest.tasks
+        assert not others, "a bundle of several tasks has no single task"
+        return self.manifest.tasks[name]
+
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """Pairs of ``request`` and expected ``response``."""
+        with (self.path / "samples.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def _check_files(self) -> None:
+        present = {
+            str(file.relative_to(self.path)): file
+            for file in sorted(self.path.rglob("*"))
+            if not file.is_dir() and file.name != MANIFEST
+        }
+        listed = self.manifest.files
+        if missing := sorted(set(listed) - set(present)):
+            raise BundleError(f"bundle '{self.path}' lacks {missing[0]}. Make it again.")
+        if unknown := sorted(set(present) - set(listed)):
+            raise BundleError(
+                f"bundle '{self.path}' holds '{unknown[0]}', which its manifest does not list. "
+                "Take the file away or make the bundle again."
+            )
+        for name, entry in listed.items():
+            file = present[name]
+            if file.is_symlink() or file.suffix in _FORBIDDEN_SUFFIXES:
+                raise BundleError(f"bundle '{self.path}': '{name}' may not be in a bundle.")
+            if file.stat().st_size != entry.num_bytes or hash_file(file) != entry.sha256:
+                raise BundleError(
+                    f"bundle '{self.path}' is damaged: '{name}' does not have the hash that its "
+                    "manifest states. Copy it again from its source or make it again."
+                )
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise BundleError(f"bundle '{folder}' does not exist. Run the recipe that makes it.")
+    if not path.is_file():
+        raise BundleError(
+            f"'{folder}' is no bundle: it has no {MANIFEST}. A run that was interrupted leaves "
+            "none; run it again."
+        )
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        found = tree.get("schema_version")
+        if found != SCHEMA_VERSION:
+            raise BundleError(
+                f"bundle '{folder}' has schema version {found}; this version of ray-sft reads "
+                f"{SCHEMA_VERSION}."
+            )
+        return Manifest.model_validate(tree)
+    except (ValueError, AttributeError, ValidationError) as error:
+        raise BundleError(f"bundle '{folder}' has a damaged {MANIFEST}: {error}") from None

