@@ -55,6 +55,10 @@ class BundleWriter:
         """Writes the model card."""
         (self._folder / "README.md").write_text(text, encoding="utf-8")
 
+    def draft(self, manifest: Manifest) -> Bundle:
+        """What is written so far, as a bundle to measure and to record samples with."""
+        return Bundle(self._folder, manifest)
+
     def finish(self, manifest: Manifest) -> Bundle:
         """Completes the bundle with ``manifest``, whose ``files`` are filled in here.
 

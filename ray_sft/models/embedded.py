@@ -6,13 +6,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ray_sft.bundle.manifest import hash_file
 from ray_sft.core import ConfigError
 
-__all__ = ["MINILM", "TINY_LLAMA", "minilm_dir", "tiny_llama_config", "train_tokenizer"]
+__all__ = [
+    "MINILM",
+    "TINY_LLAMA",
+    "minilm_dir",
+    "save_tiny_llama",
+    "tiny_llama_config",
+    "train_tokenizer",
+]
 
 MINILM = "embedded/minilm"
 TINY_LLAMA = "embedded/tiny-llama"
@@ -83,6 +91,19 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedToken
         chat_template=_CHAT_TEMPLATE,
         padding_side="right",
     )
+
+
+def save_tiny_llama(
+    texts: Iterable[str], out_dir: Path, *, vocab_size: int, max_length: int, seed: int
+) -> None:
+    """Writes a new tokenizer trained on ``texts`` and a model with random weights for it."""
+    processor = train_tokenizer(texts, vocab_size=vocab_size)
+    config = tiny_llama_config(processor, max_length=max_length)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    processor.save_pretrained(out_dir)
+    model.save_pretrained(out_dir)
 
 
 def tiny_llama_config(processor: Any, *, max_length: int) -> LlamaConfig:

@@ -37,6 +37,7 @@ __all__ = [
     "Message",
     "encode_prompt",
     "render",
+    "running_text",
 ]
 
 
@@ -122,7 +123,7 @@ class CausalLanguageModel(Task):
     def _encode_row(self, row: Row, processor: Processor) -> Encoded:
         try:
             if self.format == "text":
-                ids, is_target = _encode_text(_running_text(row), processor)
+                ids, is_target = _encode_text(running_text(row), processor)
             else:
                 ids, is_target = _encode_chat(_messages(row), processor)
         except DataError as error:
@@ -313,7 +314,8 @@ def _plain(turn: Any) -> Any:
     return {k: v for k, v in turn.items() if v is not None} if isinstance(turn, Mapping) else turn
 
 
-def _running_text(row: Row) -> str:
+def running_text(row: Row) -> str:
+    """A row's ``text``, or the contents of its ``messages`` joined; DataError without either."""
     text = row.get("text")
     if isinstance(text, str) and text.strip():
         return text

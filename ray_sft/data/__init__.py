@@ -1,0 +1,30 @@
+"""Rows in, encoded samples out: sources, checks, encoding on Ray Data, and the order of samples."""
+
+from ray_sft.data.encode import column_values, encode, iterate_rows
+from ray_sft.data.plan import StepPlan
+from ray_sft.data.prepare import DataSummary, prepare, resolve_task, write_rejected
+from ray_sft.data.schema import Splits, check_columns
+from ray_sft.data.sources import AnySource, Csv, Hub, Jsonl, Parquet, Source, Text
+from ray_sft.data.store import SampleStore, SplitSummary
+
+__all__ = [
+    "AnySource",
+    "Csv",
+    "DataSummary",
+    "Hub",
+    "Jsonl",
+    "Parquet",
+    "SampleStore",
+    "Source",
+    "SplitSummary",
+    "Splits",
+    "StepPlan",
+    "Text",
+    "check_columns",
+    "column_values",
+    "encode",
+    "iterate_rows",
+    "prepare",
+    "resolve_task",
+    "write_rejected",
+]

@@ -1,0 +1,104 @@
+"""The data stage: check, encode, count, and leave shards that training reads."""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from ray_sft.core import Config, DataError
+from ray_sft.data.encode import column_values, encode
+from ray_sft.data.schema import Splits, check_columns
+from ray_sft.data.sources import Source
+from ray_sft.data.store import SampleStore, SplitSummary
+from ray_sft.tasks import AnyTask
+
+__all__ = ["DataSummary", "prepare", "resolve_task", "write_rejected"]
+
+logger = logging.getLogger(__name__)
+
+
+class DataSummary(Config):
+    """What the data stage found."""
+
+    splits: dict[str, SplitSummary]
+    """By ``train`` and ``eval``."""
+    num_shared: int
+    """Evaluation rows whose content training has too; such rows flatter the figures."""
+
+
+def resolve_task(task: AnyTask, splits: Splits, *, name: str) -> AnyTask:
+    """``task`` with what it reads from the training data, checked against the evaluation data.
+
+    Raises:
+        DataError: a missing file or column, or values that only evaluation has.
+    """
+    for split, source in splits.items().items():
+        check_columns(f"{name}.{split}", source, task)
+    columns = task.observed_columns()
+    if not columns:
+        return task
+    resolved = task.resolve(column_values(splits.train, columns))
+    resolved.check_values(column_values(splits.eval, columns), split="eval")
+    return resolved
+
+
+def prepare(
+    task: AnyTask,
+    splits: Splits,
+    *,
+    processor_dir: Path,
+    out_dir: Path,
+    num_actors: int,
+) -> DataSummary:
+    """Encodes both splits into ``out_dir/train`` and ``out_dir/eval``; returns what it found."""
+    summaries = {}
+    for split, source in splits.items().items():
+        summaries[split] = _encode_split(
+            source, task, processor_dir, out_dir / split, num_actors=num_actors
+        )
+    stores = {split: SampleStore(out_dir / split) for split in summaries}
+    shared = len(stores["train"].content() & stores["eval"].content())
+    if shared:
+        logger.warning("%d evaluation rows stand in the training data too", shared)
+    return DataSummary(splits=summaries, num_shared=shared)
+
+
+def _encode_split(
+    source: Source, task: AnyTask, processor_dir: Path, out_dir: Path, *, num_actors: int
+) -> SplitSummary:
+    shutil.rmtree(out_dir, ignore_errors=True)
+    encode(source, task, processor_dir=processor_dir, out_dir=out_dir, num_actors=num_actors)
+    try:
+        summary = SampleStore(out_dir).summary()
+    except DataError as error:
+        raise DataError(f"data '{source.path}': {error}") from None
+    if summary.num_rejected:
+        logger.warning(
+            "%s: %d of %d rows rejected", source.path, summary.num_rejected, summary.num_rows
+        )
+    if summary.num_truncated:
+        logger.warning(
+            "%s: %d rows cut at the task's max_length", source.path, summary.num_truncated
+        )
+    return summary
+
+
+def write_rejected(folders: Sequence[tuple[str, Path]], path: Path) -> int:
+    """Writes every rejected row of the named shard folders as JSON lines; returns their number."""
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for name, folder in folders:
+            table = SampleStore(folder).rejected
+            for row in table.select(["position", "row_id", "reason"]).to_pylist():
+                part, index = divmod(row["position"], 1 << 40)
+                line = {
+                    "data": name,
+                    "file": part,
+                    "row": index,
+                    "id": row["row_id"],
+                    "reason": row["reason"],
+                }
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                count += 1
+    return count

@@ -1,0 +1,113 @@
+"""Encoded shards, read back by global sample id.
+
+The id of a sample is its rank among the accepted rows in the order of the source. It does not
+depend on how many blocks or workers wrote the shards, which is what makes a resumed run exact.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_sft.core import Config, DataError
+from ray_sft.tasks import Array, Example
+
+__all__ = ["SampleStore", "SplitSummary"]
+
+
+class SplitSummary(Config):
+    """What became of the rows of one split."""
+
+    num_rows: int
+    """Rows in the source, good and bad."""
+    num_accepted: int
+    """Rows that are trained or evaluated."""
+    num_rejected: int
+    """Rows in ``rejected.jsonl``."""
+    num_truncated: int
+    """Accepted rows that lost their end."""
+    num_duplicates: int
+    """Accepted rows whose content another row before them has too; kept, but reported."""
+    num_tokens: int
+    """Length of the accepted rows together."""
+    longest: int
+    """Length of the longest accepted row."""
+    reasons: dict[str, int]
+    """Why rows were rejected."""
+
+
+class SampleStore:
+    """Random access to the examples of one split."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens the shards in ``folder``.
+
+        Raises:
+            DataError: there is no accepted row in them.
+        """
+        files = sorted(folder.glob("*.parquet"))
+        tables = [pq.read_table(file) for file in files]
+        tables = [table for table in tables if table.num_rows]
+        if not tables:
+            raise DataError("the data has a header but no rows.")
+        table = pa.concat_tables(tables, promote_options="default")
+        table = table.take(np.argsort(table["position"].to_numpy(), kind="stable"))
+        is_accepted = np.asarray([not reason for reason in table["reason"].to_pylist()])
+        self.rejected = table.filter(pa.array(~is_accepted))
+        self.accepted = table.filter(pa.array(is_accepted)).combine_chunks()
+        if not self.accepted.num_rows:
+            reason, count = Counter(self.rejected["reason"].to_pylist()).most_common(1)[0]
+            raise DataError(
+                f"none of the {self.rejected.num_rows} rows can be used; the most frequent reason "
+                f"({count} rows): {reason}."
+            )
+        self.lengths: Array = self.accepted["length"].to_numpy()
+        self._arrays = self._columns_with("array.")
+        self._scalars = self._columns_with("scalar.")
+
+    def _columns_with(self, prefix: str) -> dict[str, Any]:
+        return {
+            name.removeprefix(prefix): self.accepted[name].combine_chunks()
+            for name in self.accepted.column_names
+            if name.startswith(prefix)
+        }
+
+    def __len__(self) -> int:
+        """The number of accepted rows."""
+        return int(self.accepted.num_rows)
+
+    def examples(self, ids: Sequence[int]) -> list[Example]:
+        """The examples with the given sample ids, in that order."""
+        return [self._example(int(sample)) for sample in ids]
+
+    def all(self) -> list[Example]:
+        """Every example, in order."""
+        return self.examples(range(len(self)))
+
+    def _example(self, sample: int) -> Example:
+        arrays = {name: column[sample].values.to_numpy() for name, column in self._arrays.items()}
+        for name, column in self._scalars.items():
+            arrays[name] = np.asarray(column[sample].as_py())
+        return Example(arrays, int(self.lengths[sample]))
+
+    def summary(self) -> SplitSummary:
+        """Counts of what became of the rows."""
+        content = self.accepted["content"].to_pylist()
+        return SplitSummary(
+            num_rows=len(self) + self.rejected.num_rows,
+            num_accepted=len(self),
+            num_rejected=self.rejected.num_rows,
+            num_truncated=int((self.accepted["truncated"].to_numpy() > 0).sum()),
+            num_duplicates=len(content) - len(set(content)),
+            num_tokens=int(self.lengths.sum()),
+            longest=int(self.lengths.max()),
+            reasons=dict(Counter(self.rejected["reason"].to_pylist()).most_common()),
+        )
+
+    def content(self) -> set[str]:
+        """Hashes of what the accepted rows say, without their labels."""
+        return set(self.accepted["content"].to_pylist())

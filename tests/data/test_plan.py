@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ray_sft.data.plan import StepPlan, best_fit, padded_chunks
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=80).map(np.asarray)
+
+
+@given(LENGTHS, st.integers(1, 200), st.integers(0, 5), st.integers(0, 3))
+def test_each_epoch_holds_every_row_once_within_the_budget(lengths, budget, seed, epoch):
+    steps = StepPlan(lengths, budget, seed).epoch_steps(epoch)
+    assert sorted(np.concatenate(steps).tolist()) == list(range(len(lengths)))
+    assert all(len(step) == 1 or lengths[step].sum() <= budget for step in steps)
+
+
+def test_epochs_differ_and_the_same_seed_repeats():
+    lengths = np.full(50, 3)
+    plan = StepPlan(lengths, 30, 7)
+    first, again = plan.epoch_steps(0), StepPlan(lengths, 30, 7).epoch_steps(0)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(np.concatenate(first), np.concatenate(plan.epoch_steps(1)))
+    other = np.concatenate(StepPlan(lengths, 30, 8).epoch_steps(0))
+    assert not np.array_equal(np.concatenate(first), other)
+
+
+@given(LENGTHS, st.integers(1, 8), st.booleans())
+def test_micro_batches_hold_a_step_exactly(lengths, num, packed):
+    plan = StepPlan(lengths, 10**6, 0)
+    row_length = 60 if packed else None
+    batches = plan.micro_batches(np.arange(len(lengths)), num=num, row_length=row_length)
+    assert len(batches) == num
+    found = sorted(sample for rows in batches for row in rows for sample in row)
+    assert found == list(range(len(lengths)))
+    if packed:
+        assert all(lengths[row].sum() <= 60 for rows in batches for row in rows)
+    else:
+        assert all(len(row) == 1 for rows in batches for row in rows)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=7).map(np.asarray), st.integers(1, 3))
+@settings(max_examples=60)
+def test_padded_chunks_have_the_least_largest_size(lengths, num):
+    """Against every way to cut the rows, sorted by length, into at most ``num`` runs."""
+
+    def largest(chunks):
+        return max(max(lengths[c]) * len(c) for c in chunks if len(c))
+
+    ordered = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+
+    def cuts(rest, left):
+        if left == 1:
+            yield [rest]
+            return
+        for size in range(len(rest) + 1):
+            for tail in cuts(rest[size:], left - 1):
+                yield [rest[:size], *tail]
+
+    best = min(largest(c) for c in cuts(ordered, num))
+    assert largest(padded_chunks(np.arange(len(lengths)), lengths, num=num)) == best
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=60).map(np.asarray))
+def test_best_fit_stays_within_its_bound(lengths):
+    rows = best_fit(np.arange(len(lengths)), lengths, capacity=30)
+    lower_bound = -(-int(lengths.sum()) // 30)
+    assert lower_bound <= len(rows) <= 11 / 9 * len(lengths) + 1
+    # no two rows would fit into one: otherwise the later one's samples had gone there
+    fills = sorted(int(lengths[row].sum()) for row in rows)
+    assert len(fills) < 2 or fills[0] + fills[1] > 30
+
+
+@pytest.mark.parametrize("num", [2, 5])
+def test_more_workers_than_rows_leaves_empty_micro_batches(num):
+    assert [len(c) for c in padded_chunks([0], np.asarray([4]), num=num)] == [1] + [0] * (num - 1)
