@@ -1,0 +1,56 @@
+"""What a recipe may set about training."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ray_sft.core import Config
+
+__all__ = ["Train"]
+
+
+class Train(Config):
+    """How a stage is trained; the defaults work on a laptop."""
+
+    epochs: int = Field(default=3, ge=1)
+    """How often each row is trained."""
+    steps: int = Field(default=0, ge=0)
+    """End after this many optimizer steps; 0 runs all epochs."""
+    tokens_per_step: int = Field(default=4096, ge=1)
+    """Length of the rows of one optimizer step together, over all workers."""
+    gradient_accumulation: int = Field(default=1, ge=1)
+    """Micro-batches a worker runs for a step; more of them need less memory."""
+    packing: bool = False
+    """Put several examples into one row, isolated from each other, instead of padding."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    """Peak learning rate of AdamW."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up: to zero, or not at all."""
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises from zero."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled weight decay; biases and norms are left out."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """AdamW's decay of the first moment."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """AdamW's decay of the second moment."""
+    max_gradient_norm: float = Field(default=1.0, ge=0)
+    """Gradients are scaled down to this global norm; 0 leaves them as they are."""
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """What DeepSpeed partitions: nothing, optimizer state, gradients too, parameters too."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of matrix products; weights stay fp32. ``auto``: bf16 where it is fast."""
+    workers: int = Field(default=2, ge=1)
+    """Training processes."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto`` takes GPUs where the cluster has one for each worker."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds the order of rows, new weights and dropout."""
+    evaluate_every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0 evaluates after each epoch. The last step always does."""
+    checkpoint_every: int = Field(default=0, ge=0)
+    """Steps between checkpoints; 0 writes one after each epoch."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """How many of the latest checkpoints stay on disk."""
+    max_failures: int = Field(default=3, ge=0)
+    """How often the run may restart from its last checkpoint after a worker died."""

@@ -1,0 +1,131 @@
+"""The one file that knows DeepSpeed.
+
+The loss rule: with ``T`` the targets of the whole step over all ranks and micro-batches, each
+micro-batch contributes ``loss_sum / T * world_size``. DeepSpeed averages gradients over ranks, so
+the result is the gradient of the mean over all targets, however the step was cut.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+
+from ray_sft.training.config import Train
+
+__all__ = ["Engine", "deepspeed_config", "resolve_precision"]
+
+_CHECKPOINT_TAG = "state"
+
+
+def resolve_precision(train: Train, *, device: torch.device) -> str:
+    """``fp32`` or ``bf16``; ``auto`` takes bf16 where the device multiplies it in hardware."""
+    if train.precision != "auto":
+        return train.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+
+
+def deepspeed_config(train: Train, *, precision: str, world_size: int) -> dict[str, Any]:
+    """The configuration given to DeepSpeed, with every default that has ever moved written out.
+
+    Gradients are accumulated by us (``managed_gradient_accumulation``: false): the number of
+    micro-batches is ours, and `Engine.step` is called once a step.
+    """
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": train.gradient_accumulation,
+        "train_batch_size": train.gradient_accumulation * world_size,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": train.max_gradient_norm,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 2**31,
+        "wall_clock_breakdown": False,
+        "bf16": {"enabled": False},
+        "fp16": {"enabled": False},
+        "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
+        "zero_optimization": {
+            "stage": train.zero_stage,
+            "overlap_comm": False,
+            "contiguous_gradients": True,
+            "reduce_bucket_size": 50_000_000,
+            "allgather_bucket_size": 50_000_000,
+            "stage3_param_persistence_threshold": 10_000,
+            "stage3_gather_16bit_weights_on_model_save": False,
+        },
+        "checkpoint": {"tag_validation": "Fail", "load_universal": False},
+    }
+
+
+class Engine:
+    """A model under DeepSpeed: backward, step, save, load, and whole weights at the end."""
+
+    def __init__(
+        self, module: torch.nn.Module, train: Train, *, precision: str, world_size: int
+    ) -> None:
+        """Wraps ``module``, which already lies on its device."""
+        self.world_size = world_size
+        self.precision = precision
+        optimizer = torch.optim.AdamW(
+            list(_parameter_groups(module, train.weight_decay)),
+            lr=train.learning_rate,
+            betas=(train.beta1, train.beta2),
+            fused=True,
+        )
+        config = deepspeed_config(train, precision=precision, world_size=world_size)
+        self._engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
+        self.module: torch.nn.Module = self._engine
+
+    @property
+    def bare_module(self) -> torch.nn.Module:
+        """The model without DeepSpeed's wrapper, for evaluation."""
+        module: torch.nn.Module = self._engine.module
+        return module
+
+    def backward(self, loss_sum: torch.Tensor, *, global_targets: float) -> None:
+        """Adds the gradient of a micro-batch of a step with ``global_targets`` targets."""
+        scaled = loss_sum * (self.world_size / max(1.0, global_targets))
+        self._engine.backward(scaled, scale_wrt_gas=False)
+
+    def step(self, learning_rate: float) -> float:
+        """Updates the weights; returns the global gradient norm before clipping."""
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._engine.step()
+        norm = self._engine.get_global_grad_norm()
+        return float(norm) if norm is not None else float("nan")
+
+    def save(self, folder: Path, *, step: int) -> None:
+        """Writes this rank's part of the resumable state; every rank must call it."""
+        self._engine.save_checkpoint(
+            str(folder), tag=_CHECKPOINT_TAG, client_state={"step": step}, save_latest=False
+        )
+
+    def load(self, folder: Path) -> int:
+        """Restores the state that `save` wrote; returns its step."""
+        path, state = self._engine.load_checkpoint(str(folder), tag=_CHECKPOINT_TAG)
+        assert path is not None, f"no checkpoint in {folder}"
+        return int(state["step"])
+
+    def full_state_dict(self) -> dict[str, torch.Tensor]:
+        """Whole fp32 weights on the CPU, under every stage; every rank must call it."""
+        module = self._engine.module
+        parameters = list(module.parameters())
+        partitioned = self._engine.zero_optimization_stage() == 3
+        with deepspeed.zero.GatheredParameters(parameters, enabled=partitioned):
+            return {
+                name: tensor.detach().to("cpu", copy=True).contiguous()
+                for name, tensor in module.state_dict().items()
+            }
+
+
+def _parameter_groups(module: torch.nn.Module, weight_decay: float) -> Iterator[dict[str, Any]]:
+    """Matrices with decay; vectors (biases, norms) without."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
+    others = [parameter for parameter in parameters if parameter.ndim < 2]
+    yield {"params": decayed, "weight_decay": weight_decay}
+    if others:
+        yield {"params": others, "weight_decay": 0.0}

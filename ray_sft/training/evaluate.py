@@ -1,0 +1,46 @@
+"""Evaluation inside a training run: the set is dealt over ranks, each row counted once."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+
+from ray_sft.inference import TorchRunner, plan_batches
+from ray_sft.tasks import Example, Processor, Task
+
+__all__ = ["evaluate_sharded"]
+
+
+def evaluate_sharded(
+    task: Task,
+    module: torch.nn.Module,
+    processor: Processor,
+    examples: Sequence[Example],
+    *,
+    max_batch_tokens: int,
+    precision: str,
+) -> dict[str, float]:
+    """The task's metrics over ``examples``, the same on every rank.
+
+    Batches go to ranks in turn. A rank without a batch left runs the first one again and does not
+    count it: under ZeRO-3 every rank must run the model equally often.
+    """
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    device = next(module.parameters()).device
+    runner = TorchRunner(module, device=str(device))
+    batches = plan_batches([e.length for e in examples], max_batch_tokens=max_batch_tokens)
+    metrics = task.metrics()
+    for first in range(0, len(batches), world_size):
+        index = first + rank
+        counts = index < len(batches)
+        chosen = [examples[position] for position in batches[index if counts else 0]]
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            outputs = task.predict(runner, task.collate(chosen, processor))
+        if counts:
+            metrics.update(task.decode(outputs, chosen, processor), chosen)
+    gathered = [task.metrics() for _ in range(world_size)]
+    dist.all_gather_object(gathered, metrics)
+    merged = task.metrics()
+    for part in gathered:
+        merged.merge(part)
+    return merged.compute()

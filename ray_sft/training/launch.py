@@ -1,0 +1,142 @@
+"""Starting a run on Ray Train, following it, and telling what went wrong."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+
+from ray_sft.core import ConfigError, TrainingError
+from ray_sft.tasks import AnyTask
+from ray_sft.training.config import Train
+from ray_sft.training.loop import WEIGHTS, Job, run_worker
+from ray_sft.training.progress import ProgressReader, RecordLog
+
+__all__ = ["Resources", "choose_resources", "train_model"]
+
+logger = logging.getLogger(__name__)
+
+_PASSED_ON = ("HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_ENDPOINT")
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What each worker gets."""
+
+    use_gpu: bool
+    cpus: float
+    threads: int
+
+
+def choose_resources(train: Train, cluster: Mapping[str, float]) -> Resources:
+    """A GPU each where there are enough and the recipe does not forbid it, else a share of CPUs.
+
+    Raises:
+        ConfigError: ``device: cuda`` without a GPU for each worker.
+    """
+    num_gpus, num_cpus = cluster.get("GPU", 0.0), cluster.get("CPU", 0.0)
+    if train.device == "cuda" and num_gpus < train.workers:
+        raise ConfigError(
+            f"train.device is cuda and train.workers {train.workers}, but the cluster has "
+            f"{num_gpus:.0f} GPUs. Lower train.workers or set train.device: cpu."
+        )
+    use_gpu = train.device == "cuda" or (train.device == "auto" and num_gpus >= train.workers)
+    share = num_cpus / train.workers
+    cpus = min(share, 1.0) if use_gpu else share
+    cpus = float(int(cpus)) if cpus >= 1 else round(cpus, 2)
+    if cpus <= 0:
+        raise ConfigError(f"the cluster has {num_cpus:.0f} CPUs, none for {train.workers} workers.")
+    return Resources(use_gpu, cpus, max(1, int(cpus)))
+
+
+def train_model(
+    task: AnyTask,
+    train: Train,
+    *,
+    model: str,
+    processor: str,
+    data_dir: Path,
+    out_dir: Path,
+    name: str,
+    on_record: Callable[[Mapping[str, Any]], None],
+) -> Path:
+    """Trains and returns the folder with the weights; resumes where ``name`` was interrupted.
+
+    Args:
+        task: resolved; its labels are known.
+        train: settings.
+        model: a folder or hub id with weights.
+        processor: a folder or hub id.
+        data_dir: holds the encoded shards in ``train`` and ``eval``.
+        out_dir: where checkpoints and records go.
+        name: of the run in ``out_dir``; a run of the same name goes on from its last checkpoint.
+        on_record: gets every record, in a thread of its own.
+
+    Raises:
+        TrainingError: the run did not finish.
+    """
+    resources = choose_resources(train, ray.cluster_resources())  # type: ignore[no-untyped-call]
+    log = RecordLog.remote()  # type: ignore[attr-defined]
+    job = Job(task, train, model, processor, str(data_dir.resolve()), resources.threads, log)
+    trainer = ray.train.torch.TorchTrainer(
+        run_worker,
+        train_loop_config={"job": job},
+        torch_config=ray.train.torch.TorchConfig(
+            backend="nccl" if resources.use_gpu else "gloo", timeout_s=600
+        ),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=train.workers,
+            use_gpu=resources.use_gpu,
+            resources_per_worker={"CPU": resources.cpus}
+            | ({"GPU": 1.0} if resources.use_gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(out_dir.resolve()),
+            failure_config=ray.train.FailureConfig(max_failures=train.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.keep_checkpoints),
+            # the field of Train V2, which ray.train is at run time
+            worker_runtime_env={"env_vars": _worker_environment(resources)},  # type: ignore[call-arg]
+        ),
+    )
+    out_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with ProgressReader(log, out_dir=out_dir, on_record=on_record):
+            result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise TrainingError(_explain(error)) from None
+    finally:
+        ray.kill(log)
+    assert result.checkpoint is not None
+    weights = Path(result.checkpoint.path) / WEIGHTS
+    if not weights.is_dir():
+        raise TrainingError(f"the last checkpoint '{result.checkpoint.path}' holds no weights.")
+    return weights
+
+
+def _worker_environment(resources: Resources) -> dict[str, str]:
+    """What Ray does not pass on by itself."""
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return passed_on | {
+        "DS_ACCELERATOR": "cuda" if resources.use_gpu else "cpu",
+        "OMP_NUM_THREADS": str(resources.threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PATH": os.environ.get("PATH", ""),
+    }
+
+
+def _explain(error: Exception) -> str:
+    """The cause that a user can act on, out of Ray's report."""
+    reasons = getattr(error, "worker_failures", None) or {}
+    causes = [str(cause).strip().splitlines()[-1] for cause in reasons.values() if str(cause)]
+    text = causes[0] if causes else str(error).strip().splitlines()[-1]
+    advice = ""
+    if "SIGKILL" in str(error) or "OutOfMemory" in str(error):
+        advice = "A worker was killed, most often for lack of memory: lower train.tokens_per_step. "
+    again = "Started again, the run goes on from its last checkpoint."
+    return f"training did not finish: {text} {advice}{again}"
