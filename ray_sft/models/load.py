@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -99,6 +100,8 @@ def load_model(reference: str, task: Task, *, processor: Processor) -> torch.nn.
     Raises:
         ConfigError: nothing can be loaded, or the tokenizer has more ids than the model rows.
     """
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # a new head is no news
     options = task.model_options()
     try:
         config = AutoConfig.from_pretrained(reference, trust_remote_code=False, **options)

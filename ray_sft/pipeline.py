@@ -1,0 +1,392 @@
+"""Runs the stages of a recipe; the only file that knows their order.
+
+    check -> (initial model) -> for each stage: data -> train -> bundle -> evaluate -> compress
+
+Every stage leaves its product in the run folder and a record of what went into it; a stage whose
+inputs have not changed is not run again.
+"""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+import ray.data
+
+from ray_sft.bundle import Bundle, BundleWriter, Manifest
+from ray_sft.compression import Compress, StepReport, compress
+from ray_sft.core import BundleError, ConfigError, DataError
+from ray_sft.data import (
+    DataSummary,
+    SampleStore,
+    Source,
+    iterate_rows,
+    prepare,
+    resolve_task,
+    write_rejected,
+)
+from ray_sft.evaluation import evaluate, model_card
+from ray_sft.inference import Predictor, record_samples
+from ray_sft.models import (
+    TINY_LLAMA,
+    load_processor,
+    locate,
+    save_tiny_llama,
+)
+from ray_sft.recipe import EarlierStage, Recipe
+from ray_sft.run_folder import RunFolder, StageReport, fingerprint
+from ray_sft.tasks.causal_language_model import running_text
+from ray_sft.training import train_model
+
+__all__ = ["Pipeline", "Watcher", "check_recipe", "start_ray"]
+
+logger = logging.getLogger(__name__)
+
+
+class Watcher(Protocol):
+    """Is told what happens, for progress bars and tables."""
+
+    def started(self, stage: str) -> None:
+        """A stage begins."""
+
+    def record(self, stage: str, record: Mapping[str, Any]) -> None:
+        """Training has something to tell; called in another thread."""
+
+    def note(self, text: str) -> None:
+        """A step within a stage begins."""
+
+    def finished(self, report: StageReport) -> None:
+        """A stage is done, or was already."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a stage's model begins."""
+
+    model: str
+    processor: str
+    fingerprint: str
+
+
+def cluster_cpus() -> int:
+    """CPUs of the cluster that this process is connected to."""
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(1, int(resources.get("CPU", 1)))
+
+
+@contextmanager
+def start_ray() -> Iterator[None]:
+    """Ray for the time of a run: the cluster in RAY_ADDRESS, or one of this process's own."""
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    ray.init(
+        address=address,
+        include_dashboard=False if address == "local" else None,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    for name in ("ray", "ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_recipe(recipe: Recipe) -> Recipe:
+    """The recipe with its tasks resolved against the data; nothing is written or trained.
+
+    Raises:
+        RaySFTError: whatever would make the run fail before training.
+    """
+    if recipe.model != TINY_LLAMA:
+        locate(recipe.model)
+    stages = recipe.stages()
+    resolved = {}
+    for stage in stages:
+        for name, task in stage.tasks.items():
+            resolved[stage.name] = {name: resolve_task(task, stage.data[name], name=name)}
+    before = tuple(
+        stage.model_copy(update={"tasks": resolved[stage.name]}) for stage in recipe.before
+    )
+    return recipe.model_copy(update={"tasks": resolved["trained"], "before": before})
+
+
+class Pipeline:
+    """One run of a recipe in its folder."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, watcher: Watcher) -> None:
+        """A run of ``recipe``, as `check_recipe` resolved it."""
+        self.recipe = recipe
+        self.folder = folder
+        self.watcher = watcher
+        self.reports: list[StageReport] = []
+        folder.write_recipe(recipe.model_dump(mode="json"))
+
+    def train(self) -> Bundle:
+        """All training stages; the last one's bundle."""
+        start = self._initial()
+        for stage in self.recipe.stages():
+            self._prepare(stage, start)
+            bundle = self._train(stage, start)
+            start = _Start(str(bundle.path), str(bundle.processor_dir), bundle.fingerprint)
+        write_rejected(self._shards(), self.folder.path / "rejected.jsonl")
+        return bundle
+
+    def evaluate(self, bundle: Bundle) -> StageReport:
+        """Figures of the trained bundle in fp32, on every evaluation row."""
+
+        def work() -> StageReport:
+            predictor = Predictor(bundle, num_threads=os.cpu_count() or 1)
+            figures = evaluate(
+                bundle.task, predictor.runner, predictor.processor, self._eval_examples()
+            )
+            return StageReport(stage="evaluate", seconds=0, quality=figures)
+
+        inputs = fingerprint("evaluate", bundle.fingerprint)
+        return self._stage("evaluate", inputs, work)
+
+    def compress(self, bundle: Bundle) -> list[StageReport]:
+        """The passes of the recipe; one report per pass."""
+        config = self.recipe.compress
+        if config is None:
+            return []
+        inputs = fingerprint("compress", bundle.fingerprint, config.model_dump(mode="json"))
+
+        def work() -> StageReport:
+            steps = self._compress(config, bundle)
+            details = {"steps": [step.model_dump(mode="json") for step in steps]}
+            return StageReport(stage="compress", seconds=0, details=details)
+
+        report = self._stage("compress", inputs, work, outputs=self._variants(inputs))
+        steps = [StepReport.model_validate(step) for step in report.details["steps"]]
+        rows = [_step_report(step, cached=report.cached) for step in steps]
+        self.reports += rows
+        return rows
+
+    def _variants(self, inputs: str) -> list[Path]:
+        report = self.folder.finished("compress", inputs)
+        steps = report.details["steps"] if report else []
+        return [Path(step["path"]) for step in steps]
+
+    def _compress(self, config: Compress, bundle: Bundle) -> list[StepReport]:
+        (name,) = self.recipe.tasks
+        return compress(
+            config,
+            bundle,
+            examples={name: self._eval_examples()},
+            out_dir=self.folder.bundles_dir,
+            num_threads=os.cpu_count() or 1,
+            progress=self.watcher.note,
+        )
+
+    def _stage(
+        self,
+        name: str,
+        inputs: str,
+        work: Callable[[], StageReport],
+        *,
+        outputs: list[Path] | None = None,
+    ) -> StageReport:
+        """Runs ``work``, unless it is done on these inputs and its outputs are whole."""
+        report = self.folder.finished(name, inputs)
+        if report is None or not _are_whole(outputs or []):
+            self.watcher.started(name)
+            began = time.monotonic()
+            report = work().model_copy(update={"seconds": time.monotonic() - began})
+            self.folder.finish(report, inputs)
+        self.watcher.finished(report)
+        self.reports.append(report)
+        return report
+
+    def _initial(self) -> _Start:
+        """Where the first stage starts: found, or for the tiny Llama made from the run's text."""
+        if self.recipe.model != TINY_LLAMA:
+            source = locate(self.recipe.model)
+            return _Start(source.model, source.processor, fingerprint(self.recipe.model))
+        stage = self.recipe.stages()[0]
+        ((name, task),) = stage.tasks.items()
+        rows = stage.data[name].train
+        out_dir = self.folder.path / "initial"
+        max_length = max(
+            getattr(t, "max_length", 0) for s in self.recipe.stages() for t in s.tasks.values()
+        )
+        inputs = fingerprint(
+            "initial", rows.fingerprint(), self.recipe.vocab_size, stage.train.seed, max_length
+        )
+
+        def work() -> StageReport:
+            if task.head != "causal_lm":
+                raise ConfigError(f"model '{TINY_LLAMA}' is a decoder; '{name}' is {task.kind}.")
+            save_tiny_llama(
+                _texts(rows),
+                out_dir,
+                vocab_size=self.recipe.vocab_size,
+                max_length=max_length,
+                seed=stage.train.seed,
+            )
+            return StageReport(stage="initial", seconds=0)
+
+        self._stage("initial", inputs, work, outputs=[out_dir / "config.json"])
+        return _Start(str(out_dir), str(out_dir), inputs)
+
+    def _prepare(self, stage: EarlierStage, start: _Start) -> None:
+        ((name, task),) = stage.tasks.items()
+        splits = stage.data[name]
+        out_dir = self.folder.data_dir(stage.name)
+        inputs = self._data_inputs(stage, start)
+
+        def work() -> StageReport:
+            summary = prepare(
+                task,
+                splits,
+                processor_dir=Path(start.processor),
+                out_dir=out_dir,
+                num_actors=max(1, cluster_cpus() // 2),
+            )
+            return _data_report(stage.name, summary)
+
+        self._stage(
+            f"data-{stage.name}", inputs, work, outputs=[out_dir / "train", out_dir / "eval"]
+        )
+
+    def _data_inputs(self, stage: EarlierStage, start: _Start) -> str:
+        ((name, task),) = stage.tasks.items()
+        return fingerprint(
+            {split: source.fingerprint() for split, source in stage.data[name].items().items()},
+            task.model_dump(mode="json"),
+            start.fingerprint,
+        )
+
+    def _train(self, stage: EarlierStage, start: _Start) -> Bundle:
+        inputs = fingerprint(self._data_inputs(stage, start), stage.train.model_dump(mode="json"))
+        path = self.folder.bundles_dir / stage.name
+
+        def work() -> StageReport:
+            ((_, task),) = stage.tasks.items()
+            records: list[dict[str, Any]] = []
+
+            def on_record(record: Mapping[str, Any]) -> None:
+                records.append(dict(record))
+                self.watcher.record(stage.name, record)
+
+            source = locate(start.model)
+            weights = train_model(
+                task,
+                stage.train,
+                model=source.model,
+                processor=start.processor,
+                data_dir=self.folder.data_dir(stage.name),
+                out_dir=self.folder.train_dir(stage.name),
+                name=f"run-{inputs[:12]}",
+                on_record=on_record,
+            )
+            bundle = self._write_bundle(stage, start, weights, path)
+            return _train_report(stage.name, bundle, records)
+
+        self._stage(f"train-{stage.name}", inputs, work, outputs=[path])
+        return Bundle.open(path)
+
+    def _write_bundle(
+        self, stage: EarlierStage, start: _Start, weights: Path, path: Path
+    ) -> Bundle:
+        ((name, task),) = stage.tasks.items()
+        splits = stage.data[name]
+        parent = Path(start.model)
+        manifest = Manifest(
+            name=self.recipe.name,
+            variant=stage.name,
+            format="torch",
+            tasks=stage.tasks,
+            parent=Bundle.open(parent).fingerprint
+            if (parent / "manifest.json").is_file()
+            else None,
+            recipe=self.recipe.model_dump(mode="json"),
+            data={f"{name}/{split}": s.fingerprint() for split, s in splits.items().items()},
+            properties={"precision": "fp32"},
+        )
+        with BundleWriter(path) as writer:
+            shutil.copytree(weights, writer.model_dir, dirs_exist_ok=True)
+            load_processor(start.processor).save_pretrained(writer.processor_dir)
+            predictor = Predictor(writer.draft(manifest), num_threads=os.cpu_count() or 1)
+            examples = SampleStore(self.folder.data_dir(stage.name) / "eval").all()
+            figures = evaluate(task, predictor.runner, predictor.processor, examples)
+            manifest = manifest.model_copy(
+                update={"metrics": {f"{name}/{key}": value for key, value in figures.items()}}
+            )
+            writer.write_samples(record_samples(predictor, iterate_rows(splits.eval)))
+            writer.write_card(model_card(manifest, {stage.name: figures}))
+            return writer.finish(manifest)
+
+    def _eval_examples(self) -> list[Any]:
+        return SampleStore(self.folder.data_dir("trained") / "eval").all()
+
+    def _shards(self) -> list[tuple[str, Path]]:
+        return [
+            (f"{stage.name}/{split}", self.folder.data_dir(stage.name) / split)
+            for stage in self.recipe.stages()
+            for split in ("train", "eval")
+        ]
+
+
+def _texts(source: Source) -> Iterator[str]:
+    """The running text of every row that has some; the data stage reports the others."""
+    for row in iterate_rows(source):
+        try:
+            yield running_text(row)
+        except DataError:
+            continue
+
+
+def _are_whole(outputs: list[Path]) -> bool:
+    for path in outputs:
+        if not path.exists():
+            return False
+        if path.parent.name == "bundles":
+            try:
+                Bundle.open(path)
+            except BundleError as error:
+                logger.warning("%s The stage that makes it is run again.", error)
+                return False
+    return True
+
+
+def _data_report(stage: str, summary: DataSummary) -> StageReport:
+    return StageReport(stage=f"data-{stage}", seconds=0, details=summary.model_dump(mode="json"))
+
+
+def _train_report(stage: str, bundle: Bundle, records: list[dict[str, Any]]) -> StageReport:
+    steps = [record for record in records if record["event"] == "step"]
+    rates = sorted(float(record["tokens_per_s"]) for record in steps)
+    return StageReport(
+        stage=f"train-{stage}",
+        seconds=0,
+        size_bytes=bundle.num_bytes,
+        quality={name.partition("/")[2]: value for name, value in bundle.manifest.metrics.items()},
+        speed={"tokens_per_s": rates[len(rates) // 2]} if rates else {},
+        details={"num_steps": int(steps[-1]["step"]) if steps else 0},
+    )
+
+
+def _step_report(step: StepReport, *, cached: bool) -> StageReport:
+    """A row of the table for one bundle of the chain; its time is part of the stage's."""
+    return StageReport(
+        stage=f"bundle-{step.variant}",
+        seconds=0,
+        size_bytes=step.num_bytes,
+        quality={name.partition("/")[2]: value for name, value in step.metrics.items()},
+        speed={
+            "p50_ms": step.p50_ms,
+            step.throughput_unit: step.throughput,
+            "speedup": step.speedup_over_source,
+        },
+        details=step.model_dump(mode="json"),
+        cached=cached,
+    )

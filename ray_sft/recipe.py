@@ -1,0 +1,94 @@
+"""The recipe: one YAML page that says everything about a run."""
+
+from collections.abc import Sequence
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from ray_sft.compression import Compress
+from ray_sft.core import Config, apply_overrides, load_tree, validate
+from ray_sft.data import Splits
+from ray_sft.recipes import find_recipe
+from ray_sft.tasks import AnyTask
+from ray_sft.training import Train
+
+__all__ = ["EarlierStage", "Recipe", "Stage", "load_recipe"]
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+class Stage(Config):
+    """One training of a model: what to learn, from which rows, how."""
+
+    tasks: dict[str, AnyTask] = Field(min_length=1)
+    """What the model is asked to do, by a name of your choice."""
+    data: dict[str, Splits] = Field(default_factory=dict)
+    """The rows of each task, under the same name."""
+    train: Train = Train()
+    """How to train."""
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Self:
+        if len(self.tasks) > 1:
+            raise ValueError(
+                f"tasks: this version trains one task at a time, the recipe names "
+                f"{', '.join(self.tasks)}"
+            )
+        return self
+
+
+class EarlierStage(Stage):
+    """A training before the last one, such as pre-training on the raw text of the run."""
+
+    name: str = Field(pattern=_NAME)
+    """The stage's name; its model is kept as the bundle of that name."""
+
+
+class Recipe(Stage):
+    """A run from rows to a compressed bundle."""
+
+    name: str = Field(pattern=_NAME)
+    """The run's folder below ``runs/``, and the model's name in a service."""
+    model: str = "embedded/minilm"
+    """Where to start: ``embedded/...``, a hub id, a folder, or a bundle."""
+    vocab_size: int = Field(default=4096, ge=300, le=65536)
+    """Size of the vocabulary that ``embedded/tiny-llama`` learns from the run's text."""
+    before: tuple[EarlierStage, ...] = ()
+    """Stages that run first, each on the model of the one before. One without ``data`` reads the
+    rows of the recipe's own task."""
+    compress: Compress | None = None
+    """What to make of the trained model; leave it out to keep only that."""
+
+    @model_validator(mode="after")
+    def _data_for_every_task(self) -> Self:
+        stages: list[Stage] = [*self.before, self]
+        for stage in stages:
+            if stage is not self and not stage.data:
+                continue
+            if missing := sorted(set(stage.tasks) - set(stage.data)):
+                raise ValueError(f"data: no rows for task '{missing[0]}'")
+            if unknown := sorted(set(stage.data) - set(stage.tasks)):
+                raise ValueError(f"data: '{unknown[0]}' is no task of the stage")
+        names = [stage.name for stage in self.before]
+        reserved = {"trained", "onnx", "int8", "int4", "initial"}
+        if len(set(names)) < len(names) or reserved & set(names):
+            raise ValueError(f"before: stage names must differ, and not be one of {reserved}")
+        return self
+
+    def stages(self) -> list[EarlierStage]:
+        """All stages in order, the last under the name ``trained``, each with its own data."""
+        (splits,) = self.data.values()
+        earlier = [
+            stage
+            if stage.data
+            else stage.model_copy(update={"data": dict.fromkeys(stage.tasks, splits)})
+            for stage in self.before
+        ]
+        last = EarlierStage(name="trained", tasks=self.tasks, data=self.data, train=self.train)
+        return [*earlier, last]
+
+
+def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The validated recipe with overrides such as ``train.workers=8`` applied."""
+    tree = apply_overrides(load_tree(find_recipe(reference)), overrides)
+    return validate(Recipe, tree, what=f"recipe '{reference}'")

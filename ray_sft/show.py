@@ -1,0 +1,133 @@
+"""What a person sees of a run: progress bars while it lasts, a table at its end."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from ray_sft.recipe import Recipe
+from ray_sft.run_folder import RunFolder, StageReport
+
+__all__ = ["ProgressWatcher", "show_recipe", "show_reports"]
+
+logger = logging.getLogger(__name__)
+
+
+class ProgressWatcher:
+    """A bar for the stage that runs; training fills it step by step."""
+
+    def __init__(self, console: Console) -> None:
+        """Draws on ``console``."""
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        """Starts to draw."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Takes the bar away."""
+        self._progress.stop()
+
+    def started(self, stage: str) -> None:
+        """See `Watcher.started`."""
+        logger.info("%s ...", stage)
+        self._task = self._progress.add_task(stage, total=None, figures="")
+
+    def record(self, stage: str, record: Mapping[str, Any]) -> None:
+        """See `Watcher.record`."""
+        if self._task is None:
+            return
+        step = int(record["step"])
+        if record["event"] == "start":
+            self._progress.update(self._task, total=record["num_steps"], completed=step)
+            if step:
+                logger.info("%s: resumed at step %d of %d", stage, step, record["num_steps"])
+        elif record["event"] == "step":
+            figures = f"loss {record['loss']:.3f}, {record['tokens_per_s']:.0f} tokens/s"
+            self._progress.update(self._task, completed=step, figures=figures)
+            logger.debug("%s: step %d %s", stage, step, figures)
+        else:
+            named = {k: v for k, v in record.items() if k not in ("event", "step", "elapsed_s")}
+            logger.info("%s: step %d, evaluation: %s", stage, step, _figures(named))
+
+    def note(self, text: str) -> None:
+        """See `Watcher.note`."""
+        logger.info("%s", text)
+
+    def finished(self, report: StageReport) -> None:
+        """See `Watcher.finished`."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+        state = "already done" if report.cached else f"done in {report.seconds:.0f} s"
+        logger.info("%s: %s%s", report.stage, state, _after(", ", _figures(report.quality)))
+
+
+def show_reports(console: Console, folder: RunFolder, reports: Sequence[StageReport]) -> None:
+    """The table of stages and where to look further."""
+    table = Table(title=str(folder.path.name))
+    for column in ("stage", "time", "size", "quality", "speed"):
+        table.add_column(column, justify="right" if column in ("time", "size") else "left")
+    for report in reports:
+        size = f"{report.size_bytes / 1e6:.1f} MB" if report.size_bytes else ""
+        time = f"{report.seconds:.1f} s" if report.seconds else ""
+        time = "already done" if report.cached and time else time
+        table.add_row(report.stage, time, size, _figures(report.quality), _figures(report.speed))
+    console.print(table)
+    console.print(f"report: {folder.path / 'report.html'}", soft_wrap=True)
+
+
+def show_recipe(console: Console, recipe: Recipe) -> None:
+    """What a run of the recipe would do."""
+    table = Table(title=recipe.name)
+    for column in ("stage", "task", "rows", "train"):
+        table.add_column(column)
+    for stage in recipe.stages():
+        for name, task in stage.tasks.items():
+            labels = getattr(task, "labels", ())
+            kind = f"{name}: {task.kind}" + (f", {len(labels)} labels" if labels else "")
+            rows = "\n".join(f"{split}: {s.path}" for split, s in stage.data[name].items().items())
+            train = stage.train
+            plan = (
+                f"{train.epochs} epochs, {train.tokens_per_step} tokens a step, "
+                f"{train.workers} workers, ZeRO {train.zero_stage}, {train.precision}"
+            )
+            table.add_row(stage.name, kind, rows, plan)
+    console.print(table)
+    passes = recipe.compress.passes if recipe.compress else ()
+    console.print(f"compress: {', '.join(item.kind for item in passes) or 'nothing'}")
+    console.print("The recipe and its data are usable.")
+
+
+def _figures(figures: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_figure(value)}" for name, value in figures.items())
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and value > 1 else f"{value:.4g}"
+    return str(value)
+
+
+def _after(sign: str, text: str) -> str:
+    return sign + text if text else ""
