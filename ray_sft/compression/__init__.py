@@ -1,0 +1,28 @@
+"""Making a model smaller and faster, and refusing to where it would cost too much.
+
+Example:
+    >>> from ray_sft.compression import Compress
+    >>> [step.kind for step in Compress().passes]
+    ['export_onnx', 'quantize_int8']
+"""
+
+from ray_sft.compression.base import Pass, PassResult
+from ray_sft.compression.chain import Compress, compress
+from ray_sft.compression.measure import Speed, make_workload, measure
+from ray_sft.compression.passes import AnyPass, ExportOnnx, QuantizeInt4, QuantizeInt8
+from ray_sft.compression.report import StepReport
+
+__all__ = [
+    "AnyPass",
+    "Compress",
+    "ExportOnnx",
+    "Pass",
+    "PassResult",
+    "QuantizeInt4",
+    "QuantizeInt8",
+    "Speed",
+    "StepReport",
+    "compress",
+    "make_workload",
+    "measure",
+]

@@ -1,0 +1,213 @@
+"""A chain of passes from one bundle to the next, each measured before it may be kept."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from ray_sft.bundle import Bundle, BundleWriter
+from ray_sft.compression import gates
+from ray_sft.compression.base import Pass
+from ray_sft.compression.graph import operators
+from ray_sft.compression.measure import Speed, Workload, make_workload, measure
+from ray_sft.compression.passes import AnyPass, ExportOnnx, QuantizeInt8
+from ray_sft.compression.record import card_row, complete_manifest, draft_manifest
+from ray_sft.compression.report import StepReport
+from ray_sft.core import CompressionError, Config
+from ray_sft.evaluation import evaluate, model_card
+from ray_sft.inference import Predictor, record_samples
+from ray_sft.tasks import Example
+
+__all__ = ["Compress", "compress"]
+
+logger = logging.getLogger(__name__)
+
+
+class Compress(Config):
+    """Which passes, and what they may cost."""
+
+    passes: tuple[AnyPass, ...] = Field(default=(ExportOnnx(), QuantizeInt8()), min_length=1)
+    """In order; each makes a bundle from the one before it."""
+    budget: dict[str, float] = Field(default_factory=dict)
+    """Allowed change of a metric from the source: ``accuracy: -0.01``, ``loss: 0.05``."""
+    min_speedup: float = Field(default=1.2, ge=0.0)
+    """Least throughput of the last bundle, over the source on as many threads."""
+    parity_tolerance: float = Field(default=1e-4, gt=0.0)
+    """Largest difference of a logit that an exact pass may cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A bundle at work."""
+
+    bundle: Bundle
+    predictor: Predictor
+    workload: Workload
+    report: StepReport
+
+
+def compress(
+    config: Compress,
+    source: Bundle,
+    *,
+    examples: Mapping[str, Sequence[Example]],
+    out_dir: Path,
+    num_threads: int,
+    progress: Callable[[str], None],
+) -> list[StepReport]:
+    """Writes ``out_dir/<variant>`` for every pass; one report for the source and for each of them.
+
+    ``examples`` are the evaluation data by task. Everything is timed on ``num_threads`` threads.
+
+    Raises:
+        CompressionError: the chain is not possible (before any work), or a bundle misses parity,
+            budget or speed; that bundle is not kept.
+    """
+    _check_chain(config, source, examples)
+    progress(f"measuring {source.manifest.variant}")
+    run = _Chain(config, source, examples, num_threads)
+    steps = [run.source]
+    for number, step in enumerate(config.passes, start=1):
+        progress(f"{step.kind} ({number} of {len(config.passes)})")
+        is_last = number == len(config.passes)
+        steps.append(run.step(step, steps, out_dir / step.variant, is_last=is_last))
+    return [step.report for step in steps]
+
+
+def _check_chain(
+    config: Compress, source: Bundle, examples: Mapping[str, Sequence[Example]]
+) -> None:
+    former, precision = source.manifest.format, source.manifest.properties.get("precision", "fp32")
+    name = f"bundle '{source.path}'"
+    for step in config.passes:
+        if step.consumes != former:
+            raise CompressionError(
+                f"{step.kind} needs a bundle in {step.consumes} format, but {name} is in {former} "
+                "format. Order the passes as: export_onnx, then one quantize_... pass."
+            )
+        if precision != "fp32":
+            raise CompressionError(
+                f"{step.kind} needs fp32 weights, but {name} has {precision} weights already. "
+                "Use one quantize_... pass."
+            )
+        step.check(source)
+        former, precision, name = step.produces, step.precision, f"the result of {step.kind}"
+    gates.check_budget_names(source.manifest.tasks, config.budget)
+    if config.budget and not all(examples.get(task) for task in source.manifest.tasks):
+        raise CompressionError("compress.budget needs evaluation data, but there is none.")
+
+
+class _Chain:
+    """What all steps of a chain share."""
+
+    def __init__(
+        self,
+        config: Compress,
+        source: Bundle,
+        examples: Mapping[str, Sequence[Example]],
+        num_threads: int,
+    ) -> None:
+        self.config = config
+        self.examples = examples
+        self.num_threads = num_threads
+        predictor = Predictor(source, num_threads=num_threads, spinning=False)
+        requests = [sample["request"] for sample in source.samples()]
+        self.requests = requests
+        encoded = predictor.encode(requests)
+        self.samples = [item for item in encoded if isinstance(item, Example)]
+        if not self.samples:
+            raise CompressionError(f"bundle '{source.path}' has no usable sample.")
+        workload = self._workload(predictor)
+        (speed,) = measure([workload])
+        report = self._report("source", source, source.path, self._evaluate(predictor), speed)
+        self.source = _Measured(source, predictor, workload, report)
+
+    def step(
+        self, step: Pass, former: Sequence[_Measured], path: Path, *, is_last: bool
+    ) -> _Measured:
+        """Applies a pass to the last of ``former``, measures the result, and keeps it or not."""
+        parent = former[-1].bundle
+        with BundleWriter(path) as out:
+            out.copy_processor(parent)
+            result = step.apply(parent, out)
+            draft = out.draft(draft_manifest(parent, step))
+            predictor = Predictor(draft, num_threads=self.num_threads, spinning=False)
+            parity = gates.logit_difference(self.source.predictor, predictor, self.samples)
+            if step.is_exact:
+                gates.check_parity(step.kind, parity, self.config.parity_tolerance)
+            metrics = self._evaluate(predictor)
+            gates.check_budget(step.kind, self.source.report.metrics, metrics, self.config.budget)
+            workload = self._workload(predictor)
+            report = self._compare(step, path, draft, metrics, parity, workload, former)
+            if is_last:
+                gates.check_speedup(step.kind, report.speedup_over_source, self.config.min_speedup)
+            reports = [item.report for item in former] + [report]
+            manifest = complete_manifest(draft.manifest, step, report, result.properties)
+            out.write_samples(record_samples(predictor, self.requests))
+            out.write_card(model_card(manifest, {item.variant: card_row(item) for item in reports}))
+            bundle = out.finish(manifest)
+        logger.info(
+            "%s: %.1f MB, %.2f times the throughput of %s",
+            path.name,
+            report.num_bytes / 1e6,
+            report.speedup_over_source,
+            self.source.report.variant,
+        )
+        return _Measured(bundle, predictor, workload, report)
+
+    def _compare(
+        self,
+        step: Pass,
+        path: Path,
+        draft: Bundle,
+        metrics: dict[str, float],
+        parity: float,
+        workload: Workload,
+        former: Sequence[_Measured],
+    ) -> StepReport:
+        """Times the new model in turns with the source and with its parent."""
+        rivals = [self.source.workload]
+        if former[-1] is not self.source:
+            rivals.append(former[-1].workload)
+        *others, speed = measure([*rivals, workload])
+        report = self._report(step.kind, draft, path, metrics, speed)
+        changes = {
+            "speedup_over_source": speed.throughput / others[0].throughput,
+            "speedup_over_parent": speed.throughput / others[-1].throughput,
+            "parity": parity,
+            "operators": operators(draft.model_dir) if step.produces == "onnx" else {},
+        }
+        return report.model_copy(update=changes)
+
+    def _report(
+        self, name: str, bundle: Bundle, path: Path, metrics: dict[str, float], speed: Speed
+    ) -> StepReport:
+        return StepReport(
+            name=name,
+            variant=bundle.manifest.variant,
+            path=str(path),
+            num_bytes=sum(file.stat().st_size for file in bundle.model_dir.iterdir()),
+            metrics=metrics,
+            p50_ms=speed.p50_ms,
+            throughput=speed.throughput,
+            throughput_unit=speed.unit,
+            num_threads=self.num_threads,
+        )
+
+    def _workload(self, predictor: Predictor) -> Workload:
+        """Evaluation examples, since the samples are few; the samples where there are none."""
+        (task,) = predictor.bundle.manifest.tasks
+        chosen = self.examples.get(task) or self.samples
+        return make_workload(predictor, chosen, num_threads=self.num_threads)
+
+    def _evaluate(self, predictor: Predictor) -> dict[str, float]:
+        return {
+            f"{name}/{metric}": value
+            for name, task in predictor.bundle.manifest.tasks.items()
+            if self.examples.get(name)
+            for metric, value in evaluate(
+                task, predictor.runner, predictor.processor, self.examples[name]
+            ).items()
+        }

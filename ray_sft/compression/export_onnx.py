@@ -1,0 +1,178 @@
+"""From torch to ONNX, in fp32: encoders by transformers' exporter, decoders by the genai builder.
+
+The builder writes attention as GroupQueryAttention, whose keys and values stay in place, which is
+what the generation engine needs. It runs in a process of its own, since it installs modules of
+very general names.
+"""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import onnx
+import torch
+import transformers
+from pydantic import Field
+from transformers.exporters import OnnxConfig, OnnxExporter
+
+from ray_sft.bundle import Bundle, BundleWriter, Format
+from ray_sft.compression.base import Pass, PassResult, Precision
+from ray_sft.compression.graph import save_graph
+from ray_sft.core import CompressionError
+from ray_sft.models import load_model, load_processor
+from ray_sft.tasks import Example
+
+__all__ = ["ExportOnnx"]
+
+DECODERS = (
+    "Gemma2ForCausalLM",
+    "GemmaForCausalLM",
+    "GraniteForCausalLM",
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "OlmoForCausalLM",
+    "Phi3ForCausalLM",
+    "PhiForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "SmolLM3ForCausalLM",
+)
+"""Text-only architectures of the onnxruntime-genai 0.18 builder."""
+
+
+class ExportOnnx(Pass):
+    """The same model as an ONNX graph in fp32."""
+
+    consumes: ClassVar[Format] = "torch"
+    produces: ClassVar[Format] = "onnx"
+    precision: ClassVar[Precision] = "fp32"
+    variant: ClassVar[str] = "onnx"
+    is_exact: ClassVar[bool] = True
+
+    kind: Literal["export_onnx"] = "export_onnx"
+    time_limit_s: float = Field(default=1800.0, gt=0.0)
+    """How long the export of a decoder may take."""
+
+    def check(self, source: Bundle) -> None:
+        """See `Pass.check`: decoders must be of an architecture that the builder knows."""
+        if source.task.head != "causal_lm":
+            return
+        path = source.model_dir / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        architecture = next(iter(config.get("architectures") or ["unknown"]))
+        if architecture not in DECODERS:
+            raise CompressionError(
+                f"export_onnx cannot export a decoder of architecture '{architecture}'. "
+                f"Supported: {', '.join(DECODERS)}. Train one of these."
+            )
+        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        if size % 16:
+            raise CompressionError(
+                f"export_onnx: the attention heads have size {size}; ONNX Runtime's attention "
+                "needs a multiple of 16. Choose hidden_size / num_attention_heads accordingly."
+            )
+
+    def apply(self, source: Bundle, out: BundleWriter) -> PassResult:
+        """See `Pass.apply`."""
+        if source.task.head == "causal_lm":
+            self._build_decoder(source, out.model_dir)
+        else:
+            _export_encoder(source, out.model_dir)
+        return PassResult()
+
+    def _build_decoder(self, source: Bundle, model_dir: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            inputs, outputs = Path(folder) / "inputs", Path(folder) / "outputs"
+            inputs.mkdir()
+            for file in (*source.processor_dir.iterdir(), *source.model_dir.iterdir()):
+                (inputs / file.name).symlink_to(file.resolve())
+            self._run_builder(inputs, outputs, cache_dir=Path(folder) / "cache")
+            save_graph(onnx.load(outputs / "model.onnx"), model_dir)
+            shutil.copy(outputs / "genai_config.json", model_dir)
+
+    def _run_builder(self, inputs: Path, outputs: Path, *, cache_dir: Path) -> None:
+        command = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
+        command += ["-i", str(inputs), "-o", str(outputs), "-p", "fp32", "-e", "cpu"]
+        command += ["-c", str(cache_dir)]
+        offline = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=self.time_limit_s,
+                env=os.environ | offline,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CompressionError(
+                f"export_onnx did not finish within {self.time_limit_s:g} s. "
+                "Raise time_limit_s of the pass."
+            ) from None
+        if done.returncode != 0 or not (outputs / "model.onnx").is_file():
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise CompressionError(f"export_onnx: the onnxruntime-genai builder failed: {reason}")
+
+
+def _export_encoder(source: Bundle, model_dir: Path) -> None:
+    processor = load_processor(source.processor_dir)
+    model = load_model(str(source.model_dir), source.task, processor=processor).eval()
+    inputs = _trace_inputs(source, processor)
+    axes = {name: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for name in inputs}
+    options = OnnxConfig(dynamic=True, dynamic_shapes=axes, opset_version=20)
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        try:
+            OnnxExporter().export(model, inputs, options).save_pretrained(folder)
+        except Exception as error:  # torch.export raises many kinds; all mean the same here
+            raise CompressionError(
+                f"export_onnx cannot trace {type(model).__name__}: {error}"
+            ) from error
+        graph = onnx.load(Path(folder) / "model.onnx")
+    names = {value.name for value in graph.graph.output}
+    if "logits" not in names:
+        raise CompressionError(f"export_onnx: the graph has no output 'logits' but {names}.")
+    save_graph(graph, model_dir)
+
+
+def _trace_inputs(source: Bundle, processor: Any) -> dict[str, torch.Tensor]:
+    """Two samples of at least 11 tokens: tracing takes an axis of length 0 or 1 for a constant."""
+    encoded = source.task.encode([pair["request"] for pair in source.samples()], processor)
+    examples = [item for item in encoded if isinstance(item, Example)]
+    if not examples:
+        raise CompressionError(f"bundle '{source.path}' has no usable sample to trace with.")
+    batch = source.task.collate([examples[0], examples[-1]], processor)
+    missing = max(0, 11 - batch["input_ids"].shape[1])
+    fill = {"input_ids": processor.pad_token_id, "attention_mask": 0}
+    return {
+        name: torch.nn.functional.pad(torch.from_numpy(batch[name]), (0, missing), value=value)
+        for name, value in fill.items()
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's progress, notes on versions and deprecations to itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    former = [logger.level for logger in loggers]
+    verbosity = transformers.logging.get_verbosity()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    transformers.logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        for logger, level in zip(loggers, former, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,84 @@
+"""What a compressed model must keep: the source's outputs, its quality, and the point of it all."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ray_sft.core import CompressionError
+from ray_sft.inference import Predictor
+from ray_sft.tasks import Example, Task
+
+__all__ = [
+    "check_budget",
+    "check_budget_names",
+    "check_parity",
+    "check_speedup",
+    "logit_difference",
+]
+
+
+def logit_difference(source: Predictor, other: Predictor, examples: Sequence[Example]) -> float:
+    """The largest difference of a logit between two models; padding does not count."""
+    largest = 0.0
+    for example in examples:
+        batch = source.task.collate([example], source.processor)
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        one, two = source.runner(inputs)["logits"], other.runner(inputs)["logits"]
+        largest = max(largest, float(np.abs(one - two).max()))
+    return largest
+
+
+def check_parity(kind: str, difference: float, tolerance: float) -> None:
+    """Raises CompressionError where an exact pass has changed the outputs."""
+    if not difference <= tolerance:
+        raise CompressionError(
+            f"{kind}: a logit differs from the source's by {difference:.3g}, more than the "
+            f"parity_tolerance of {tolerance:g}. The export is wrong for this model, or its logits "
+            "are large: raise compress.parity_tolerance only if the quality holds."
+        )
+
+
+def check_budget_names(tasks: Mapping[str, Task], budget: Mapping[str, float]) -> None:
+    """Raises CompressionError for a budget on a figure that no task reports."""
+    known = [
+        f"{name}/{metric}" for name, task in tasks.items() for metric in task.metrics().compute()
+    ]
+    for name in budget:
+        if not _matching(known, name):
+            raise CompressionError(
+                f"compress.budget names '{name}', which no task reports "
+                f"(there are: {', '.join(sorted(metric.split('/')[-1] for metric in known))})."
+            )
+
+
+def check_budget(
+    kind: str, source: Mapping[str, float], found: Mapping[str, float], budget: Mapping[str, float]
+) -> None:
+    """Raises CompressionError where a figure has changed by more than its budget allows.
+
+    A negative budget bounds a fall, a positive one a rise; 0 allows no change at all.
+    """
+    for name, allowed in budget.items():
+        for metric in _matching(found, name):
+            change = found[metric] - source[metric]
+            bad = change < allowed if allowed < 0 else change > allowed
+            if bad or (allowed == 0 and change != 0) or not np.isfinite(change):
+                raise CompressionError(
+                    f"{kind}: {metric} went from {source[metric]:.4f} to {found[metric]:.4f}, a "
+                    f"change of {change:+.4f}; the budget is {allowed:+g}. Widen "
+                    f"compress.budget.{name}, or leave the pass {kind} out."
+                )
+
+
+def check_speedup(kind: str, speedup: float, least: float) -> None:
+    """Raises CompressionError where the last model of a chain is not worth its loss."""
+    if not speedup >= least:
+        raise CompressionError(
+            f"{kind}: the model has {speedup:.2f} times the throughput of the source; "
+            f"compress.min_speedup is {least:g}. Lower it, or serve the source."
+        )
+
+
+def _matching(metrics: Mapping[str, float] | Sequence[str], name: str) -> list[str]:
+    """Metrics that a budget's name stands for: ``task/metric``, or the metric of every task."""
+    return [metric for metric in metrics if name in (metric, metric.split("/")[-1])]

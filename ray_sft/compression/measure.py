@@ -1,0 +1,170 @@
+"""Timing models as they will be used: one request alone, and requests in batches.
+
+Models are timed in turns, so that a busy moment of the machine hits all of them; medians count.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ray_sft.inference import OnnxRunner, Predictor, SlotDecoder, TorchRunner, torch_threads
+from ray_sft.tasks import Array, Example
+
+__all__ = ["Speed", "Workload", "make_workload", "measure"]
+
+_BATCH_SIZE = 16
+_NUM_SLOTS = 8
+_PROMPT_TOKENS = 16
+_NEW_TOKENS = 24
+_ROUNDS = 15
+_MIN_ROUNDS = 5
+_TIME_LIMIT_S = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast a model answers."""
+
+    p50_ms: float
+    throughput: float
+    unit: str
+
+
+class Workload(Protocol):
+    """A model with requests to time it by."""
+
+    unit: str
+
+    def single(self) -> list[float]:
+        """Seconds a unit took, for each of some requests alone."""
+
+    def batch(self) -> float:
+        """Units a second with requests in a batch."""
+
+
+class ScoringWorkload:
+    """Forward passes of a task: a row is a unit."""
+
+    unit = "rows/s"
+
+    def __init__(self, predictor: Predictor, examples: Sequence[Example]) -> None:
+        """Takes the ``examples`` around the median length."""
+        by_length = sorted(examples, key=lambda example: example.length)
+        start = max(0, (len(by_length) - _BATCH_SIZE) // 2)
+        self._examples = by_length[start : start + _BATCH_SIZE]
+        self._predictor = predictor
+
+    def single(self) -> list[float]:
+        """See `Workload.single`."""
+        return [self._time([example]) for example in self._examples[::2]]
+
+    def batch(self) -> float:
+        """See `Workload.batch`."""
+        return len(self._examples) / self._time(self._examples)
+
+    def _time(self, examples: Sequence[Example]) -> float:
+        start = time.perf_counter()
+        self._predictor.run(examples)
+        return time.perf_counter() - start
+
+
+class GenerationWorkload:
+    """Greedy generation of a fixed number of tokens: a token is a unit."""
+
+    unit = "tokens/s"
+
+    def __init__(
+        self, predictor: Predictor, examples: Sequence[Example], *, num_threads: int
+    ) -> None:
+        """Takes the beginnings of ``examples`` as prompts, all of one length."""
+        width = min(_PROMPT_TOKENS, *(example.length for example in examples))
+        chosen = [examples[index % len(examples)] for index in range(_NUM_SLOTS)]
+        self._prompts = np.stack([example.arrays["input_ids"][:width] for example in chosen])
+        self._num_threads = num_threads
+        self._module: Any = None
+        if isinstance(predictor.runner, TorchRunner):
+            self._module = predictor.runner.module
+            self._pad_token_id = predictor.processor.pad_token_id
+        else:
+            self._decoder = SlotDecoder(
+                predictor.bundle.model_dir,
+                num_slots=_NUM_SLOTS,
+                num_threads=num_threads,
+                spinning=False,
+                max_length=_PROMPT_TOKENS + _NEW_TOKENS,
+            )
+
+    def single(self) -> list[float]:
+        """See `Workload.single`."""
+        return [self._time(self._prompts[index : index + 1]) / _NEW_TOKENS for index in range(2)]
+
+    def batch(self) -> float:
+        """See `Workload.batch`."""
+        return _NUM_SLOTS * _NEW_TOKENS / self._time(self._prompts)
+
+    def _time(self, prompts: Array) -> float:
+        start = time.perf_counter()
+        if self._module is None:
+            self._generate_onnx(prompts)
+        else:
+            self._generate_torch(prompts)
+        return time.perf_counter() - start
+
+    def _generate_torch(self, prompts: Array) -> None:
+        ids = torch.from_numpy(prompts.astype(np.int64))
+        with torch_threads(self._num_threads):
+            self._module.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                min_new_tokens=_NEW_TOKENS,
+                max_new_tokens=_NEW_TOKENS,
+                do_sample=False,
+                pad_token_id=self._pad_token_id,
+            )
+
+    def _generate_onnx(self, prompts: Array) -> None:
+        slots = range(len(prompts))
+        tokens = np.array([self._decoder.prefill(slot, prompts[slot]).argmax() for slot in slots])
+        live = np.ones(len(prompts), dtype=np.bool_)
+        for _ in range(_NEW_TOKENS - 1):
+            tokens = self._decoder.decode(tokens, live).argmax(axis=-1)
+        for slot in slots:
+            self._decoder.release(slot)
+
+
+def make_workload(
+    predictor: Predictor, examples: Sequence[Example], *, num_threads: int
+) -> Workload:
+    """What a model of this task does all day."""
+    assert examples
+    if predictor.task.head == "causal_lm":
+        return GenerationWorkload(predictor, examples, num_threads=num_threads)
+    assert isinstance(predictor.runner, TorchRunner | OnnxRunner)
+    return ScoringWorkload(predictor, examples)
+
+
+def measure(workloads: Sequence[Workload], *, time_limit_s: float = _TIME_LIMIT_S) -> list[Speed]:
+    """The speed of each model, timed in turns after a warm-up.
+
+    15 rounds, fewer (but at least 5) where they would take longer than ``time_limit_s``.
+    """
+    for workload in workloads:
+        workload.single()
+        workload.batch()
+    singles: list[list[float]] = [[] for _ in workloads]
+    batches: list[list[float]] = [[] for _ in workloads]
+    end = time.perf_counter() + time_limit_s
+    for number in range(_ROUNDS):
+        if number >= _MIN_ROUNDS and time.perf_counter() > end:
+            break
+        for workload, single, batch in zip(workloads, singles, batches, strict=True):
+            single.extend(workload.single())
+            batch.append(workload.batch())
+    return [
+        Speed(float(np.median(single)) * 1e3, float(np.median(batch)), workload.unit)
+        for workload, single, batch in zip(workloads, singles, batches, strict=True)
+    ]

@@ -1,0 +1,16 @@
+"""Every pass that a recipe may name."""
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from ray_sft.compression.export_onnx import ExportOnnx
+from ray_sft.compression.quantize_int4 import QuantizeInt4
+from ray_sft.compression.quantize_int8 import QuantizeInt8
+
+__all__ = ["AnyPass", "ExportOnnx", "QuantizeInt4", "QuantizeInt8"]
+
+AnyPass: TypeAlias = Annotated[
+    ExportOnnx | QuantizeInt8 | QuantizeInt4, Field(discriminator="kind")
+]
+"""Every pass, by its ``kind``."""

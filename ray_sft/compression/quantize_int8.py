@@ -1,0 +1,80 @@
+"""8-bit weights: dynamic int8 for encoders, block-wise int8 for decoders.
+
+Dynamic int8 computes on integers throughout and is the fastest there is on processors with VNNI,
+but the scale of its activations is shared by a batch, so an answer depends slightly on its
+neighbours. A decoder must generate the same text alone and in a batch; `MatMulNBits` scales every
+row by itself and keeps that.
+"""
+
+import logging
+from math import prod
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from ray_sft.bundle import Bundle, BundleWriter, Format
+from ray_sft.compression.base import Pass, PassResult, Precision
+from ray_sft.compression.block_quantization import BlockSize, quantize_blocks
+from ray_sft.compression.graph import save_graph
+
+__all__ = ["QuantizeInt8"]
+
+
+class QuantizeInt8(Pass):
+    """Matrix products with 8-bit weights."""
+
+    consumes: ClassVar[Format] = "onnx"
+    produces: ClassVar[Format] = "onnx"
+    precision: ClassVar[Precision] = "int8"
+    variant: ClassVar[str] = "int8"
+
+    kind: Literal["quantize_int8"] = "quantize_int8"
+    block_size: BlockSize = 32
+    """Weights of a decoder that share a scale; encoders have one scale per output channel."""
+    embeddings: bool = True
+    """Also the word embeddings of an encoder: no faster, but often half of its size."""
+
+    def check(self, source: Bundle) -> None:
+        """See `Pass.check`: every model that can be exported can be quantized."""
+
+    def apply(self, source: Bundle, out: BundleWriter) -> PassResult:
+        """See `Pass.apply`."""
+        if source.task.head == "causal_lm":
+            quantize_blocks(source.model_dir, out.model_dir, bits=8, block_size=self.block_size)
+            return PassResult({"block_size": self.block_size})
+        _quantize_dynamic(source.model_dir, out.model_dir, embeddings=self.embeddings)
+        return PassResult()
+
+
+def _quantize_dynamic(source_dir: Path, model_dir: Path, *, embeddings: bool) -> None:
+    """Quantizes the standard graph: ONNX Runtime fuses the integer operators when it loads it."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # advice on pre-processing, logged to the root
+    try:
+        quantize_dynamic(
+            source_dir / "model.onnx",
+            model_dir / "model.onnx",
+            op_types_to_quantize=["MatMul", "Gather"] if embeddings else ["MatMul"],
+            nodes_to_exclude=_small_gathers(source_dir / "model.onnx"),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            extra_options={
+                "MatMulConstBOnly": True,
+                "DefaultTensorType": onnx.TensorProto.FLOAT,
+            },
+        )
+    finally:
+        root.setLevel(level)
+    save_graph(onnx.load(model_dir / "model.onnx"), model_dir)
+
+
+def _small_gathers(path: Path) -> list[str]:
+    """Every look-up but that of the largest table: positions and the like stay in fp32."""
+    graph = onnx.load(path, load_external_data=False).graph
+    sizes = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
+    gathers = [node for node in graph.node if node.op_type == "Gather"]
+    largest = max(gathers, key=lambda node: sizes.get(node.input[0], 0), default=None)
+    return [node.name for node in gathers if node is not largest]

@@ -1,0 +1,38 @@
+"""Running a finished model: forward passes, predictions, and generated text.
+
+Example:
+    >>> from ray_sft.inference import plan_batches
+    >>> plan_batches([3, 9, 4], max_batch_tokens=8)
+    [[0, 2], [1]]
+"""
+
+from ray_sft.inference.batches import plan_batches
+from ray_sft.inference.generate import generate
+from ray_sft.inference.generation import EngineBusy, GenerationEngine
+from ray_sft.inference.generation_stream import (
+    GenerationChunk,
+    GenerationRequest,
+    GenerationStream,
+)
+from ray_sft.inference.predictor import Predictor
+from ray_sft.inference.runners import OnnxRunner, TorchRunner, open_session, torch_threads
+from ray_sft.inference.samples import check_samples, record_samples
+from ray_sft.inference.slots import SlotDecoder
+
+__all__ = [
+    "EngineBusy",
+    "GenerationChunk",
+    "GenerationEngine",
+    "GenerationRequest",
+    "GenerationStream",
+    "OnnxRunner",
+    "Predictor",
+    "SlotDecoder",
+    "TorchRunner",
+    "check_samples",
+    "generate",
+    "open_session",
+    "plan_batches",
+    "record_samples",
+    "torch_threads",
+]

@@ -1,0 +1,130 @@
+"""What passes between a reader of generated text and the engine's thread."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["GenerationChunk", "GenerationRequest", "GenerationStream"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """A prompt and how to continue it."""
+
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    """At least 1; the model's context may end the reply before."""
+    temperature: float = 0.0
+    """0: always the most probable token."""
+    top_k: int = 0
+    """Draw from this many tokens; 0: from all."""
+    top_p: float = 1.0
+    """Draw from the fewest tokens whose probability reaches this, above 0 and at most 1."""
+    seed: int = 0
+    """Equal requests of equal seed have equal answers, whatever else the engine does."""
+    stop: tuple[str, ...] = ()
+    """The reply ends before the first of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationChunk:
+    """Newly finished characters of a reply."""
+
+    text: str
+    num_tokens: int
+    """Tokens generated so far, the end-of-sequence token included: the last chunk has the total."""
+    finish_reason: Literal["stop", "length"] | None
+    """Set on the last chunk: an end (of sequence, or a stop string), or a limit."""
+
+
+class GenerationStream:
+    """The chunks of one reply; for one reader, in a thread or in any event loop.
+
+    Iterating raises what went wrong in the engine. A reader that is cancelled while it waits
+    cancels the reply.
+    """
+
+    def __init__(self) -> None:
+        """A reply of which nothing is there yet."""
+        self._changed = threading.Condition()
+        self._chunks: deque[GenerationChunk] = deque()
+        self._error: BaseException | None = None
+        self._is_closed = False
+        self._is_cancelled = False
+        self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants the rest."""
+        return self._is_cancelled
+
+    def cancel(self) -> None:
+        """Ends the reply; the engine frees its slot before its next step."""
+        self._is_cancelled = True
+        self.close()
+
+    def put(self, chunk: GenerationChunk) -> None:
+        """Hands a chunk to the reader; for the engine."""
+        with self._changed:
+            self._chunks.append(chunk)
+            self._wake()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Ends the stream after the chunks that it has, by ``error`` if given; for the engine."""
+        with self._changed:
+            if not self._is_closed:
+                self._is_closed, self._error = True, error
+            self._wake()
+
+    def __iter__(self) -> Iterator[GenerationChunk]:
+        """The chunks, waiting for each."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._chunks or self._is_closed)
+                chunk = self._take()
+            if chunk is None:
+                return
+            yield chunk
+
+    async def __aiter__(self) -> AsyncIterator[GenerationChunk]:
+        """The chunks, awaiting each."""
+        while True:
+            event = asyncio.Event()
+            with self._changed:
+                is_ready = bool(self._chunks) or self._is_closed
+                if is_ready:
+                    chunk = self._take()
+                else:
+                    self._waiter = (asyncio.get_running_loop(), event)
+            if not is_ready:
+                await self._wait(event)
+            elif chunk is None:
+                return
+            else:
+                yield chunk
+
+    async def _wait(self, event: asyncio.Event) -> None:
+        try:
+            await event.wait()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    def _take(self) -> GenerationChunk | None:
+        """The next chunk, or None at the end; raises the engine's error."""
+        if self._chunks:
+            return self._chunks.popleft()
+        if self._error is not None:
+            raise self._error
+        return None
+
+    def _wake(self) -> None:
+        self._changed.notify_all()
+        if self._waiter is not None:
+            (loop, event), self._waiter = self._waiter, None
+            with suppress(RuntimeError):  # the reader's loop was closed: nobody is there to wake
+                loop.call_soon_threadsafe(event.set)

@@ -1,0 +1,130 @@
+"""A tiny classifier and a tiny decoder as bundles, with examples to evaluate them on."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from ray_sft.bundle import Bundle, BundleWriter, Manifest
+from ray_sft.inference import Predictor, record_samples
+from ray_sft.models import train_tokenizer
+from ray_sft.tasks import CausalLanguageModel, Example, SequenceClassification
+
+LABELS = ("card", "parcel", "refund", "transfer")
+NOUNS = ("card", "parcel", "refund", "transfer", "account", "invoice")
+TEXTS = [
+    f"{opening} {noun} {ending}"
+    for opening in ("Where is my", "I have a question about the", "Cancel the")
+    for noun in NOUNS
+    for ending in ("?", "please", "that I ordered last week, it has not come")
+]
+
+
+def write_bundle(path, *, name, task, model, processor, rows) -> Bundle:
+    with BundleWriter(path) as out:
+        model.save_pretrained(out.model_dir)
+        processor.save_pretrained(out.processor_dir)
+        manifest = Manifest(name=name, variant="trained", format="torch", tasks={name: task})
+        predictor = Predictor(out.draft(manifest))
+        out.write_samples(record_samples(predictor, rows))
+        return out.finish(manifest)
+
+
+@pytest.fixture(scope="session")
+def processor():
+    return train_tokenizer(TEXTS * 5, vocab_size=400)
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory, processor) -> Bundle:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(processor),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=128,
+        initializer_range=0.1,
+        num_labels=len(LABELS),
+    )
+    return write_bundle(
+        tmp_path_factory.mktemp("bundles") / "trained",
+        name="intent",
+        task=SequenceClassification(labels=LABELS),
+        model=BertForSequenceClassification(config),
+        processor=processor,
+        rows=[{"text": text} for text in TEXTS],
+    )
+
+
+@pytest.fixture(scope="session")
+def intents(classifier, processor) -> dict[str, list[Example]]:
+    rows = [{"text": text, "label": LABELS[i % 4]} for i, text in enumerate(TEXTS)]
+    return {"intent": classifier.task.encode(rows, processor)}
+
+
+def decoder_model(processor, **options) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            **{
+                "vocab_size": len(processor),
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "max_position_embeddings": 256,
+                "initializer_range": 0.2,
+                "bos_token_id": processor.bos_token_id,
+                "eos_token_id": processor.eos_token_id,
+                "pad_token_id": processor.pad_token_id,
+                "tie_word_embeddings": False,
+            }
+            | options
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def make_decoder(tmp_path_factory, processor):
+    def make(**options) -> Bundle:
+        turns = [
+            {"messages": [{"role": "user", "content": one}, {"role": "assistant", "content": two}]}
+            for one, two in zip(TEXTS, reversed(TEXTS), strict=True)
+        ]
+        return write_bundle(
+            tmp_path_factory.mktemp("bundles") / "trained",
+            name="reply",
+            task=CausalLanguageModel(max_length=96),
+            model=decoder_model(processor, **options),
+            processor=processor,
+            rows=turns,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def decoder(make_decoder) -> Bundle:
+    return make_decoder()
+
+
+@pytest.fixture(scope="session")
+def own_words(processor) -> dict[str, list[Example]]:
+    """What the decoder says itself: its loss there is low, and any change of weights raises it."""
+    ids = torch.arange(6, 38)[:, None]
+    tokens = decoder_model(processor).generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=40,
+        do_sample=False,
+        eos_token_id=-1,
+    )
+    arrays = [row.numpy().astype(np.int32) for row in tokens]
+    return {"reply": [Example({"input_ids": row, "labels": row}, len(row)) for row in arrays]}
