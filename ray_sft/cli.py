@@ -62,9 +62,7 @@ def run(
 ) -> None:
     """Run a recipe: data, training, evaluation, compression. Done stages are not run again."""
     with _pipeline(recipe, overrides, runs_dir) as pipeline:
-        bundle = pipeline.train()
-        pipeline.evaluate(bundle)
-        pipeline.compress(bundle)
+        pipeline.compress(pipeline.train())
 
 
 @app.command()
@@ -89,7 +87,8 @@ def compress(
 def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Check a recipe and its data, show what would be run, and write nothing."""
     with _reported():
-        from ray_sft.pipeline import check_recipe, start_ray
+        from ray_sft.pipeline import check_recipe
+        from ray_sft.ray_session import start_ray
         from ray_sft.recipe import load_recipe
         from ray_sft.show import show_recipe
 
@@ -304,7 +303,8 @@ def _pipeline(recipe: str, overrides: list[str] | None, runs_dir: Path) -> Itera
     """A pipeline with Ray, progress bars and the run's log; the report is written at the end."""
     with _reported():
         from ray_sft.core.logs import log_to_file
-        from ray_sft.pipeline import Pipeline, check_recipe, start_ray
+        from ray_sft.pipeline import Pipeline, check_recipe
+        from ray_sft.ray_session import start_ray
         from ray_sft.recipe import load_recipe
         from ray_sft.report import write_report
         from ray_sft.run_folder import RunFolder

@@ -1,6 +1,6 @@
 """Runs the stages of a recipe; the only file that knows their order.
 
-    check -> (initial model) -> for each stage: data -> train -> bundle -> evaluate -> compress
+    check -> (initial model) -> for each stage: data -> train -> bundle -> compress
 
 Every stage leaves its product in the run folder and a record of what went into it; a stage whose
 inputs have not changed is not run again.
@@ -11,19 +11,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-import ray
-import ray.data
 
 from ray_sft.bundle import Bundle, BundleWriter, Manifest
 from ray_sft.compression import Compress, StepReport, compress
 from ray_sft.core import BundleError, ConfigError, DataError
 from ray_sft.data import (
-    DataSummary,
     SampleStore,
     Source,
     iterate_rows,
@@ -39,12 +34,14 @@ from ray_sft.models import (
     locate,
     save_tiny_llama,
 )
+from ray_sft.ray_session import cluster_cpus
 from ray_sft.recipe import EarlierStage, Recipe
 from ray_sft.run_folder import RunFolder, StageReport, fingerprint
+from ray_sft.stage_reports import bundle_report, data_report, train_report
 from ray_sft.tasks.causal_language_model import running_text
 from ray_sft.training import train_model
 
-__all__ = ["Pipeline", "Watcher", "check_recipe", "start_ray"]
+__all__ = ["Pipeline", "Watcher", "check_recipe"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,32 +69,6 @@ class _Start:
     model: str
     processor: str
     fingerprint: str
-
-
-def cluster_cpus() -> int:
-    """CPUs of the cluster that this process is connected to."""
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return max(1, int(resources.get("CPU", 1)))
-
-
-@contextmanager
-def start_ray() -> Iterator[None]:
-    """Ray for the time of a run: the cluster in RAY_ADDRESS, or one of this process's own."""
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    ray.init(
-        address=address,
-        include_dashboard=False if address == "local" else None,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    for name in ("ray", "ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
@@ -140,19 +111,6 @@ class Pipeline:
         write_rejected(self._shards(), self.folder.path / "rejected.jsonl")
         return bundle
 
-    def evaluate(self, bundle: Bundle) -> StageReport:
-        """Figures of the trained bundle in fp32, on every evaluation row."""
-
-        def work() -> StageReport:
-            predictor = Predictor(bundle, num_threads=os.cpu_count() or 1)
-            figures = evaluate(
-                bundle.task, predictor.runner, predictor.processor, self._eval_examples()
-            )
-            return StageReport(stage="evaluate", seconds=0, quality=figures)
-
-        inputs = fingerprint("evaluate", bundle.fingerprint)
-        return self._stage("evaluate", inputs, work)
-
     def compress(self, bundle: Bundle) -> list[StageReport]:
         """The passes of the recipe; one report per pass."""
         config = self.recipe.compress
@@ -167,7 +125,7 @@ class Pipeline:
 
         report = self._stage("compress", inputs, work, outputs=self._variants(inputs))
         steps = [StepReport.model_validate(step) for step in report.details["steps"]]
-        rows = [_step_report(step, cached=report.cached) for step in steps]
+        rows = [bundle_report(step, cached=report.cached) for step in steps]
         self.reports += rows
         return rows
 
@@ -251,7 +209,7 @@ class Pipeline:
                 out_dir=out_dir,
                 num_actors=max(1, cluster_cpus() // 2),
             )
-            return _data_report(stage.name, summary)
+            return data_report(stage.name, summary)
 
         self._stage(
             f"data-{stage.name}", inputs, work, outputs=[out_dir / "train", out_dir / "eval"]
@@ -289,7 +247,7 @@ class Pipeline:
                 on_record=on_record,
             )
             bundle = self._write_bundle(stage, start, weights, path)
-            return _train_report(stage.name, bundle, records)
+            return train_report(stage.name, bundle, records)
 
         self._stage(f"train-{stage.name}", inputs, work, outputs=[path])
         return Bundle.open(path)
@@ -356,37 +314,3 @@ def _are_whole(outputs: list[Path]) -> bool:
                 logger.warning("%s The stage that makes it is run again.", error)
                 return False
     return True
-
-
-def _data_report(stage: str, summary: DataSummary) -> StageReport:
-    return StageReport(stage=f"data-{stage}", seconds=0, details=summary.model_dump(mode="json"))
-
-
-def _train_report(stage: str, bundle: Bundle, records: list[dict[str, Any]]) -> StageReport:
-    steps = [record for record in records if record["event"] == "step"]
-    rates = sorted(float(record["tokens_per_s"]) for record in steps)
-    return StageReport(
-        stage=f"train-{stage}",
-        seconds=0,
-        size_bytes=bundle.num_bytes,
-        quality={name.partition("/")[2]: value for name, value in bundle.manifest.metrics.items()},
-        speed={"tokens_per_s": rates[len(rates) // 2]} if rates else {},
-        details={"num_steps": int(steps[-1]["step"]) if steps else 0},
-    )
-
-
-def _step_report(step: StepReport, *, cached: bool) -> StageReport:
-    """A row of the table for one bundle of the chain; its time is part of the stage's."""
-    return StageReport(
-        stage=f"bundle-{step.variant}",
-        seconds=0,
-        size_bytes=step.num_bytes,
-        quality={name.partition("/")[2]: value for name, value in step.metrics.items()},
-        speed={
-            "p50_ms": step.p50_ms,
-            step.throughput_unit: step.throughput,
-            "speedup": step.speedup_over_source,
-        },
-        details=step.model_dump(mode="json"),
-        cached=cached,
-    )

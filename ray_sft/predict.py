@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_sft.bundle import Bundle
-from ray_sft.core import BundleError, Config, ConfigError, DataError, validate
+from ray_sft.core import BundleError, Config, ConfigError, DataError, Tree, validate
 from ray_sft.data import AnySource, check_columns, iterate_rows
 from ray_sft.evaluation import evaluate
 from ray_sft.inference import GenerationEngine, GenerationRequest, Predictor
@@ -113,7 +113,7 @@ def _source(path: str, columns: Mapping[str, str]) -> Any:
     kind = _KINDS.get(Path(path).suffix.lower())
     if kind is None:
         raise ConfigError(f"'{path}' ends in none of {', '.join(_KINDS)}.")
-    tree = {"source": kind, "path": path, "columns": dict(columns)}
+    tree: Tree = {"source": kind, "path": path, "columns": {**columns}}
     return validate(_File, {"source": tree}, what=f"data '{path}'").source
 
 

@@ -190,7 +190,7 @@ def encode(
         _EncodeRows,
         fn_constructor_kwargs={"task": task, "processor_dir": str(processor_dir)},
         batch_size=256,
-        compute=ray.data.ActorPoolStrategy(size=num_actors),
+        compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(source.parts()))),
     )
     with _readable_errors():
         pipeline.write_parquet(str(out_dir))

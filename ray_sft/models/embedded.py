@@ -52,7 +52,7 @@ def minilm_dir() -> Path:
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
     weights = folder / "model.safetensors"
-    digest = hash_file(weights)
+    digest = hash_file(weights) if weights.is_file() else "(no such file)"
     if digest != _MINILM_SHA256:
         raise ConfigError(
             f"model '{MINILM}': '{weights}' has SHA-256 {digest}, expected {_MINILM_SHA256}. "

@@ -4,14 +4,15 @@ A reference is ``embedded/...``, a folder in transformers' layout, a bundle, or 
 code is never run and only safetensors are read.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -26,7 +27,7 @@ from ray_sft.tasks import Processor, Task
 
 __all__ = ["ModelSource", "load_model", "load_processor", "locate"]
 
-logger = logging.getLogger(__name__)
+_UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
 
 _AUTO_CLASSES: dict[str, Any] = {
     "sequence_classification": AutoModelForSequenceClassification,
@@ -57,6 +58,10 @@ def locate(reference: str) -> ModelSource:
             "Use it as the model of a recipe, not of a single step."
         )
     path = Path(reference).expanduser()
+    if reference.startswith("embedded/") and not path.exists():
+        raise ConfigError(
+            f"model '{reference}' does not exist: '{MINILM}' and '{TINY_LLAMA}' are embedded."
+        )
     if (path / MANIFEST).is_file():
         bundle = Bundle.open(path)
         if bundle.manifest.format != "torch":
@@ -83,7 +88,7 @@ def load_processor(reference: str | Path) -> Processor:
     """
     try:
         processor = AutoTokenizer.from_pretrained(str(reference), trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(_cannot_load("tokenizer", str(reference), error)) from None
     if processor.pad_token_id is None:
         if processor.eos_token_id is None:
@@ -105,6 +110,7 @@ def load_model(reference: str, task: Task, *, processor: Processor) -> torch.nn.
     options = task.model_options()
     try:
         config = AutoConfig.from_pretrained(reference, trust_remote_code=False, **options)
+        _check_causal(reference, config, task)
         model = _AUTO_CLASSES[task.head].from_pretrained(
             reference,
             config=config,
@@ -112,8 +118,16 @@ def load_model(reference: str, task: Task, *, processor: Processor) -> torch.nn.
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(_cannot_load("model", reference, error)) from None
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise ConfigError(
+            f"the weights of model '{reference}' do not have the shapes that its configuration "
+            f"and the task ask for ({_head_size(options)}). A classifier that was trained on "
+            "another number of labels cannot be continued: start from the model it came from."
+        ) from None
     num_rows = model.get_input_embeddings().num_embeddings
     if len(processor) > num_rows:
         raise ConfigError(
@@ -132,9 +146,23 @@ def load_model(reference: str, task: Task, *, processor: Processor) -> torch.nn.
     return model  # type: ignore[no-any-return]
 
 
+def _check_causal(reference: str, config: Any, task: Task) -> None:
+    """Refuses an encoder: transformers would load it as a model that sees what it predicts."""
+    is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    if task.head == "causal_lm" and is_encoder and getattr(config, "is_decoder", None) is False:
+        raise ConfigError(
+            f"model '{reference}' is an encoder ({config.model_type}): it cannot generate text. "
+            f"Start from a decoder, such as '{TINY_LLAMA}'."
+        )
+
+
+def _head_size(options: dict[str, Any]) -> str:
+    return f"{options['num_labels']} labels" if "num_labels" in options else "a language model"
+
+
 def _cannot_load(what: str, reference: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". :")
     return (
-        f"cannot load the {what} '{reference}': {reason} Give a folder, a bundle, a hub id that "
+        f"cannot load the {what} '{reference}': {reason}. Give a folder, a bundle, a hub id that "
         f"this machine can reach, '{MINILM}' or '{TINY_LLAMA}'."
     )

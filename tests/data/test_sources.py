@@ -69,7 +69,10 @@ def test_a_line_that_is_no_json_object_is_bad(tmp_path):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b'text,label\n"never closed,x\nhi,y\n', "quoting is broken in the row that begins in line 2"),
+        (
+            b'text,label\n"never closed,x\nhi,y\n',
+            "quoting is broken in the row that begins in line 2",
+        ),
         ("text,label\nné,x\n".encode("latin-1"), "is not utf-8: byte 0xe9"),
         (b"text,text\na,b\n", "names column 'text' twice"),
     ],

@@ -1,0 +1,47 @@
+"""What each kind of stage puts into the report of a run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray_sft.bundle import Bundle
+from ray_sft.compression import StepReport
+from ray_sft.data import DataSummary
+from ray_sft.run_folder import StageReport
+
+__all__ = ["bundle_report", "data_report", "train_report"]
+
+
+def data_report(stage: str, summary: DataSummary) -> StageReport:
+    """Counts of rows by what became of them."""
+    return StageReport(stage=f"data-{stage}", seconds=0, details=summary.model_dump(mode="json"))
+
+
+def train_report(stage: str, bundle: Bundle, records: Sequence[Mapping[str, Any]]) -> StageReport:
+    """Figures of the trained bundle, and the median speed of a step."""
+    steps = [record for record in records if record["event"] == "step"]
+    rates = sorted(float(record["tokens_per_s"]) for record in steps)
+    return StageReport(
+        stage=f"train-{stage}",
+        seconds=0,
+        size_bytes=bundle.num_bytes,
+        quality={name.partition("/")[2]: value for name, value in bundle.manifest.metrics.items()},
+        speed={"tokens_per_s": rates[len(rates) // 2]} if rates else {},
+        details={"num_steps": int(steps[-1]["step"]) if steps else 0},
+    )
+
+
+def bundle_report(step: StepReport, *, cached: bool) -> StageReport:
+    """A row of the table for one bundle of the chain; its time is part of the stage's."""
+    return StageReport(
+        stage=f"bundle-{step.variant}",
+        seconds=0,
+        size_bytes=step.num_bytes,
+        quality={name.partition("/")[2]: value for name, value in step.metrics.items()},
+        speed={
+            "p50_ms": step.p50_ms,
+            step.throughput_unit: step.throughput,
+            "speedup": step.speedup_over_source,
+        },
+        details=step.model_dump(mode="json"),
+        cached=cached,
+    )

@@ -1,0 +1,100 @@
+"""Runs the real loop in real processes over gloo, without Ray, and reports what it did."""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from ray_sft.data.encode import _EncodeRows
+from ray_sft.tasks import AnyTask
+from ray_sft.training.loop import Job, Loop
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def write_shards(task: AnyTask, processor_dir: Path, rows: Sequence[dict], out_dir: Path) -> None:
+    """The shards that the data stage would write for ``rows``."""
+    out_dir.mkdir(parents=True)
+    batch = {
+        "position": np.arange(len(rows)),
+        "row": np.asarray([json.dumps(row) for row in rows], dtype=object),
+        "reason": np.asarray([""] * len(rows), dtype=object),
+    }
+    table = _EncodeRows(task, str(processor_dir))(batch)
+    pq.write_table(table, out_dir / "part.parquet")
+
+
+def run_world(function: Callable[..., None], world_size: int, *args: Any) -> None:
+    """Calls ``function(rank, *args)`` in ``world_size`` processes that form a group."""
+    mp.spawn(_join, args=(world_size, free_port(), function, args), nprocs=world_size)
+
+
+def _join(rank: int, world_size: int, port: int, function: Callable[..., None], args: Any) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(world_size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        DS_ACCELERATOR="cpu",
+    )
+    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    function(rank, *args)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def make_loop(job: Job, out_dir: Path) -> Loop:
+    """A loop whose records and checkpoints go to files below ``out_dir``."""
+
+    def save(folder: Path, step: int) -> None:
+        shutil.copytree(folder, out_dir / f"step-{step}", dirs_exist_ok=True)
+        dist.barrier()
+
+    def report(record: dict) -> None:
+        with (out_dir / "records.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    out_dir.mkdir(parents=True, exist_ok=True)
+    return Loop(job, device=torch.device("cpu"), report=report, save=save)
+
+
+def train(rank: int, job: Job, out_dir: Path, checkpoint: Path | None = None) -> None:
+    """A whole run."""
+    del rank
+    make_loop(job, out_dir).run(checkpoint)
+
+
+def records(out_dir: Path, event: str) -> list[dict]:
+    """What rank 0 reported."""
+    lines = [json.loads(line) for line in (out_dir / "records.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+def gradients(rank: int, cases: dict[str, tuple[Job, list[int]]], out: Path) -> None:
+    """Saves the gradient of one step on given samples, by case.
+
+    Plain SGD with a learning rate of 1 stands in for AdamW, so the weights move by the gradient.
+    """
+    torch.optim.AdamW = lambda groups, lr, **_: torch.optim.SGD(groups, lr=lr)
+    for name, (job, samples) in cases.items():
+        loop = make_loop(job, out / f"{name}-{rank}")
+        before = loop.engine.full_state_dict()
+        loop._step(0, np.asarray(samples))
+        after = loop.engine.full_state_dict()
+        if rank == 0:
+            torch.save({key: before[key] - after[key] for key in before}, out / f"{name}.pt")
+        loop.engine._engine.destroy()
