@@ -30,6 +30,7 @@ from ray_sft.evaluation import evaluate, model_card
 from ray_sft.inference import Predictor, record_samples
 from ray_sft.models import (
     TINY_LLAMA,
+    check_model,
     load_processor,
     locate,
     save_tiny_llama,
@@ -78,7 +79,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
         RaySFTError: whatever would make the run fail before training.
     """
     if recipe.model != TINY_LLAMA:
-        locate(recipe.model)
+        check_model(locate(recipe.model))
     stages = recipe.stages()
     resolved = {}
     for stage in stages:

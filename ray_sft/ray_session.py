@@ -19,7 +19,13 @@ def cluster_cpus() -> int:
 
 @contextmanager
 def start_ray() -> Iterator[None]:
-    """Ray for the time of a run: the cluster in RAY_ADDRESS, or one of this process's own."""
+    """Ray for the time of a run: the cluster in RAY_ADDRESS, or one of this process's own.
+
+    Where the process is connected already, that connection is used and left as it is.
+    """
+    if ray.is_initialized():
+        yield
+        return
     address = os.environ.get("RAY_ADDRESS") or "local"
     ray.init(
         address=address,

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-import ray
 
 from ray_sft.ray_session import start_ray
 
@@ -11,8 +10,5 @@ from ray_sft.ray_session import start_ray
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A Ray of this process's own, with the settings that a run uses."""
-    if ray.is_initialized():
-        yield
-        return
     with start_ray():
         yield

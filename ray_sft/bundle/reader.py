@@ -1,6 +1,7 @@
 """Reading bundles: nothing is loaded from one before its hashes are checked."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from ray_sft.bundle.manifest import MANIFEST, SCHEMA_VERSION, Manifest, hash_fil
 from ray_sft.core import BundleError
 from ray_sft.tasks import Task
 
-__all__ = ["Bundle"]
+__all__ = ["Bundle", "former_path"]
+
+_REPLACED_RETRIES = 20
 
 _FORBIDDEN_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".so", ".dll", ".py")
 
@@ -33,6 +36,18 @@ class Bundle:
                 missing, changed, unexpected or executable file.
         """
         folder = Path(path)
+        for _ in range(_REPLACED_RETRIES):
+            before = _identity(folder)
+            try:
+                return cls._open_once(folder)
+            except (BundleError, FileNotFoundError):
+                if _identity(folder) == before and not former_path(folder).exists():
+                    raise
+                time.sleep(0.02)  # a writer was putting a new bundle in its place
+        return cls._open_once(folder)
+
+    @classmethod
+    def _open_once(cls, folder: Path) -> "Bundle":
         bundle = cls(folder, _read_manifest(folder))
         bundle._check_files()
         return bundle
@@ -78,8 +93,9 @@ class Bundle:
         present = {
             str(file.relative_to(self.path)): file
             for file in sorted(self.path.rglob("*"))
-            if not file.is_dir() and file.name != MANIFEST
+            if file.is_symlink() or not file.is_dir()
         }
+        present.pop(MANIFEST, None)
         listed = self.manifest.files
         if missing := sorted(set(listed) - set(present)):
             raise BundleError(f"bundle '{self.path}' lacks {missing[0]}. Make it again.")
@@ -90,8 +106,11 @@ class Bundle:
             )
         for name, entry in listed.items():
             file = present[name]
-            if file.is_symlink() or file.suffix in _FORBIDDEN_SUFFIXES:
-                raise BundleError(f"bundle '{self.path}': '{name}' may not be in a bundle.")
+            if file.is_symlink() or file.suffix.lower() in _FORBIDDEN_SUFFIXES:
+                raise BundleError(
+                    f"bundle '{self.path}': '{name}' may not be in a bundle, which holds no links "
+                    "and nothing that runs code when it is loaded."
+                )
             if file.stat().st_size != entry.num_bytes or hash_file(file) != entry.sha256:
                 raise BundleError(
                     f"bundle '{self.path}' is damaged: '{name}' does not have the hash that its "
@@ -99,11 +118,20 @@ class Bundle:
                 )
 
 
+def former_path(path: Path) -> Path:
+    """Where a writer keeps the bundle that it is about to replace."""
+    return path.with_name(f".{path.name}.former")
+
+
+def _identity(folder: Path) -> int | None:
+    return folder.stat().st_ino if folder.exists() else None
+
+
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise BundleError(f"bundle '{folder}' does not exist. Run the recipe that makes it.")
-    if not path.is_file():
+    if not path.is_file() or path.is_symlink():
         raise BundleError(
             f"'{folder}' is no bundle: it has no {MANIFEST}. A run that was interrupted leaves "
             "none; run it again."

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ray_sft.bundle.manifest import MANIFEST, FileEntry, Manifest, hash_file, library_versions
-from ray_sft.bundle.reader import Bundle
+from ray_sft.bundle.reader import Bundle, former_path
 from ray_sft.core import BundleError
 
 __all__ = ["BundleWriter"]
@@ -28,6 +28,8 @@ class BundleWriter:
         """Prepares to write the bundle ``path``."""
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() and former_path(path).exists():
+            former_path(path).rename(path)  # a writer was killed between its two renames
         self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         self.model_dir.mkdir()
         self.processor_dir.mkdir()
@@ -63,9 +65,11 @@ class BundleWriter:
         """Completes the bundle with ``manifest``, whose ``files`` are filled in here.
 
         Raises:
-            BundleError: there are no samples, or the model folder is empty.
+            BundleError: there are no samples, the model folder is empty, or a file may not be in
+                a bundle.
         """
-        if not (self._folder / "samples.jsonl").is_file() or not any(self.model_dir.iterdir()):
+        samples = self._folder / "samples.jsonl"
+        if not samples.is_file() or not samples.stat().st_size or not any(self.model_dir.iterdir()):
             raise BundleError(f"bundle '{self.path}' would have no model or no samples.")
         files = {
             str(file.relative_to(self._folder)): FileEntry(
@@ -83,15 +87,16 @@ class BundleWriter:
         )
         text = complete.model_dump_json(indent=2)
         (self._folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        Bundle.open(self._folder)
         self._publish()
-        return Bundle.open(self.path)
+        return Bundle(self.path, complete)
 
     def _publish(self) -> None:
-        """Moves the folder to its place; a former bundle is there until the new one is."""
+        """Moves the folder to its place; `Bundle.open` waits where it finds it half way."""
         self._folder.chmod(0o755)
-        former = self.path.with_name(f".{self.path.name}.former")
-        shutil.rmtree(former, ignore_errors=True)
+        former = former_path(self.path)
         if self.path.exists():
+            shutil.rmtree(former, ignore_errors=True)
             os.replace(self.path, former)  # noqa: PTH105 - a folder onto a free name
         os.replace(self._folder, self.path)  # noqa: PTH105 - atomic
         shutil.rmtree(former, ignore_errors=True)

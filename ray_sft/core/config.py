@@ -4,7 +4,7 @@ A configuration is a frozen pydantic model: its fields are what YAML may set, it
 what it means. This file knows no concrete configuration.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -20,6 +20,8 @@ Tree: TypeAlias = "dict[str, Tree] | list[Tree] | str | int | float | bool | Non
 
 C = TypeVar("C", bound=BaseModel)
 
+_LONGEST_VALUE = 200
+
 
 class Config(BaseModel):
     """A frozen value read from YAML; unknown keys are errors."""
@@ -34,6 +36,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                continue  # the base class refuses it
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise ConfigError(f"key {key!r} stands twice (second time in line {line}).")
@@ -53,14 +57,39 @@ def load_tree(path: Path) -> dict[str, Tree]:
         raise ConfigError(f"recipe file '{path}' does not exist.") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"recipe file '{path}' is not UTF-8: {error}.") from None
+    except OSError as error:
+        raise ConfigError(f"recipe file '{path}' cannot be read: {error.strerror}.") from None
     try:
-        tree = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe file '{path}' is not valid YAML: {error}") from None
+        tree = _load_yaml(text)
     except ConfigError as error:
         raise ConfigError(f"recipe file '{path}': {error}") from None
+    if tree is None:
+        raise ConfigError(f"recipe file '{path}' is empty.")
     if not isinstance(tree, dict):
         raise ConfigError(f"recipe file '{path}' holds no mapping but {type(tree).__name__}.")
+    return tree
+
+
+def _load_yaml(text: str) -> Tree:
+    """Plain values only; nothing in the result is shared with another part of it.
+
+    Raises:
+        ConfigError: not YAML, a key that stands twice, or a value that contains itself.
+    """
+    try:
+        return _unshared(yaml.load(text, Loader=_UniqueKeyLoader))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}") from None
+    except RecursionError:
+        raise ConfigError("nested too deeply, or a value that contains itself.") from None
+
+
+def _unshared(tree: Tree) -> Tree:
+    """A copy in which YAML aliases are values of their own, so that one can be changed alone."""
+    if isinstance(tree, dict):
+        return {key: _unshared(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_unshared(value) for value in tree]
     return tree
 
 
@@ -68,14 +97,23 @@ def apply_overrides(tree: dict[str, Tree], overrides: Sequence[str]) -> dict[str
     """A copy of ``tree`` with ``a.b.0.c=value`` assignments applied; values are YAML.
 
     Raises:
-        ConfigError: an assignment has no ``=``, or its path runs through a value.
+        ConfigError: an assignment has no ``=``, its value is not YAML, or its path runs through a
+            plain value or past the end of a list.
     """
-    copy: dict[str, Tree] = yaml.safe_load(yaml.safe_dump(tree))
+    copy = {key: _unshared(value) for key, value in tree.items()}
     for override in overrides:
         path, sign, text = override.partition("=")
         if not sign or not path:
             raise ConfigError(f"override {override!r} has no '='. Write path.to.field=value.")
-        _assign(copy, path, yaml.safe_load(text) if text else None)
+        try:
+            value = _load_yaml(text)
+        except ConfigError as error:
+            quoted = text.replace("'", "''")
+            raise ConfigError(
+                f"override {override!r}: the value is {error} Quote it for YAML and for the "
+                f"shell: {path}=\"'{quoted}'\""
+            ) from None
+        _assign(copy, path, value)
     return copy
 
 
@@ -100,10 +138,10 @@ def _assign(tree: Tree, path: str, value: Tree) -> None:
 
 
 def _index(items: list[Tree], name: str, path: str) -> int:
-    if not name.isdigit() or int(name) >= len(items):
+    if not name.isdecimal() or int(name) >= len(items):
+        known = f"0 to {len(items) - 1}" if items else "set the whole list instead"
         raise ConfigError(
-            f"override '{path}': '{name}' is no position in a list of {len(items)} items "
-            f"(0 to {len(items) - 1})."
+            f"override '{path}': '{name}' is no position in a list of {len(items)} items ({known})."
         )
     return int(name)
 
@@ -117,21 +155,44 @@ def validate(model: type[C], tree: Tree, *, what: str) -> C:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(dict(problem), model) for problem in error.errors()]
+        lines = [_explain(dict(problem), model, tree) for problem in error.errors()]
         raise ConfigError(f"{what} is not valid:\n  " + "\n  ".join(lines)) from None
 
 
-def _explain(problem: dict[str, object], model: type[BaseModel]) -> str:
+def _explain(problem: dict[str, object], model: type[BaseModel], tree: Tree) -> str:
     location = problem["loc"]
     assert isinstance(location, tuple)
-    where = ".".join(str(part) for part in location) or "(top)"
-    message = str(problem["msg"])
+    where = ".".join(_written_path(location, tree)) or "(top)"
+    message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         name = str(location[-1])
         near = get_close_matches(name, sorted(_field_names(model)), n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         return f"{where}: unknown key.{hint}"
-    return f"{where}: {message} (got {problem.get('input')!r})"
+    if problem["type"] == "missing":
+        return f"{where}: is missing"
+    given = repr(problem.get("input"))
+    if len(given) > _LONGEST_VALUE:
+        given = given[:_LONGEST_VALUE] + " ..."
+    return f"{where}: {message} (got {given})"
+
+
+def _written_path(location: tuple[str | int, ...], tree: Tree) -> list[str]:
+    """``location`` as it is written in the file: without the kinds that pydantic puts into it."""
+    names: list[str] = []
+    node: Tree = tree
+    for depth, part in enumerate(location):
+        is_last = depth + 1 == len(location)
+        if isinstance(node, dict) and part not in node and not is_last and node.get("kind") == part:
+            continue
+        names.append(str(part))
+        if isinstance(node, dict):
+            node = node.get(str(part))
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
+        else:
+            node = None
+    return names
 
 
 def _field_names(model: type[BaseModel]) -> set[str]:

@@ -7,12 +7,13 @@ from ray_sft.models.embedded import (
     tiny_llama_config,
     train_tokenizer,
 )
-from ray_sft.models.load import ModelSource, load_model, load_processor, locate
+from ray_sft.models.load import ModelSource, check_model, load_model, load_processor, locate
 
 __all__ = [
     "MINILM",
     "TINY_LLAMA",
     "ModelSource",
+    "check_model",
     "load_model",
     "load_processor",
     "locate",

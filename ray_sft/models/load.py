@@ -25,7 +25,7 @@ from ray_sft.core import BundleError, ConfigError
 from ray_sft.models.embedded import MINILM, TINY_LLAMA, minilm_dir
 from ray_sft.tasks import Processor, Task
 
-__all__ = ["ModelSource", "load_model", "load_processor", "locate"]
+__all__ = ["ModelSource", "check_model", "load_model", "load_processor", "locate"]
 
 _UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
 
@@ -70,7 +70,7 @@ def locate(reference: str) -> ModelSource:
                 "Start from the bundle it was made from ('trained')."
             )
         return ModelSource(str(bundle.model_dir), str(bundle.processor_dir))
-    if path.is_dir():
+    if reference and path.is_dir():
         return ModelSource(str(path), str(path))
     if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") != 1:
         raise ConfigError(
@@ -97,6 +97,15 @@ def load_processor(reference: str | Path) -> Processor:
         processor.pad_token = processor.eos_token
     processor.padding_side = "right"
     return processor
+
+
+def check_model(source: ModelSource) -> None:
+    """Raises ConfigError where the processor or the model's configuration cannot be loaded."""
+    load_processor(source.processor)
+    try:
+        AutoConfig.from_pretrained(source.model, trust_remote_code=False)
+    except _UNREADABLE as error:
+        raise ConfigError(_cannot_load("model", source.model, error)) from None
 
 
 def load_model(reference: str, task: Task, *, processor: Processor) -> torch.nn.Module:

@@ -6,11 +6,11 @@ turn has ended" are targets, its end-of-turn token included. It never comes from
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from ray_sft.core import DataError
 from ray_sft.tasks.base import (
@@ -29,6 +29,8 @@ from ray_sft.tasks.base import (
     TensorBatch,
     pad,
 )
+from ray_sft.tasks.chat import Message, encode_chat, encode_prompt, messages_of, render
+from ray_sft.tasks.control_tokens import control_tokens, without_tokens
 
 __all__ = [
     "CausalLanguageModel",
@@ -39,15 +41,6 @@ __all__ = [
     "render",
     "running_text",
 ]
-
-
-class Message(BaseModel):
-    """One turn of a conversation."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    role: Literal["system", "user", "assistant"]
-    content: str
 
 
 class ChatRequest(BaseModel):
@@ -125,19 +118,17 @@ class CausalLanguageModel(Task):
             if self.format == "text":
                 ids, is_target = _encode_text(running_text(row), processor)
             else:
-                ids, is_target = _encode_chat(_messages(row), processor)
+                ids, is_target = encode_chat(messages_of(row), processor)
         except DataError as error:
             return Rejected(str(error))
         truncated = max(0, len(ids) - self.max_length)
         input_ids = np.asarray(ids[: self.max_length], dtype=np.int32)
         labels = np.where(is_target[: self.max_length], input_ids, IGNORED).astype(np.int32)
         if not (labels[1:] != IGNORED).any():
-            why = " within max_length" if truncated else ""
-            return Rejected(
-                f"no token to learn{why}: no assistant turn"
-                if self.format == "chat"
-                else "text is too short to predict a token"
-            )
+            if self.format == "text":
+                return Rejected("text is too short to predict a token")
+            within = f" within the first {self.max_length} of {len(ids)} tokens"
+            return Rejected("messages have no assistant turn" + (within if truncated else ""))
         return Example({"input_ids": input_ids, "labels": labels}, len(input_ids), truncated)
 
     def collate(self, examples: Sequence[Example], processor: Processor) -> Batch:
@@ -229,89 +220,14 @@ class CausalLanguageModel(Task):
         return LanguageModelMetrics()
 
 
-def render(
-    messages: Sequence[Message], processor: Processor, *, add_generation_prompt: bool
-) -> str:
-    """The conversation as the text that the chat template makes of it.
-
-    Special tokens that stand in a message's content are taken out: a user must not be able to
-    end his own turn and write the assistant's.
-    """
-    turns = [
-        {"role": message.role, "content": _without_special_tokens(message.content, processor)}
-        for message in messages
-    ]
-    text: str = processor.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=add_generation_prompt
-    )
-    return text
-
-
-def encode_prompt(messages: Sequence[Message], processor: Processor) -> list[int]:
-    """The token ids after which the assistant's reply begins; what training saw there."""
-    text = render(messages, processor, add_generation_prompt=True)
-    ids: list[int] = processor(text, add_special_tokens=False)["input_ids"]
-    return ids
-
-
-def _without_special_tokens(content: str, processor: Processor) -> str:
-    for token in processor.all_special_tokens:
-        content = content.replace(token, "")
-    return content
-
-
-def _encode_chat(messages: Sequence[Message], processor: Processor) -> tuple[list[int], list[bool]]:
-    text = render(messages, processor, add_generation_prompt=False)
-    spans = [
-        _reply_span(messages[: index + 1], text, processor)
-        for index, message in enumerate(messages)
-        if message.role == "assistant"
-    ]
-    encoded = processor(text, add_special_tokens=False, return_offsets_mapping=True)
-    is_target = [
-        any(start <= first and last <= end for start, end in spans) and last > first
-        for first, last in encoded["offset_mapping"]
-    ]
-    return encoded["input_ids"], is_target
-
-
-def _reply_span(messages: Sequence[Message], text: str, processor: Processor) -> tuple[int, int]:
-    """Where the last of ``messages``, an assistant's turn, stands in the rendered text."""
-    before = render(messages[:-1], processor, add_generation_prompt=True)
-    through = render(messages, processor, add_generation_prompt=False)
-    if not (text.startswith(through) and through.startswith(before)):
-        raise DataError(
-            "the chat template does not render a conversation as a prefix of its continuation, "
-            "so the assistant's turns cannot be told apart. Use a template that does."
-        )
-    return len(before), len(through)
-
-
 def _encode_text(text: str, processor: Processor) -> tuple[list[int], list[bool]]:
-    ids = list(
-        processor(_without_special_tokens(text, processor), add_special_tokens=False)["input_ids"]
-    )
+    plain = without_tokens(text, control_tokens(processor))
+    ids = list(processor(plain, add_special_tokens=False)["input_ids"])
     if processor.bos_token_id is not None:
         ids.insert(0, processor.bos_token_id)
     if processor.eos_token_id is not None:
         ids.append(processor.eos_token_id)
     return ids, [True] * len(ids)
-
-
-def _messages(row: Row) -> list[Message]:
-    turns = row.get("messages")
-    if turns is None or len(turns) == 0:
-        raise DataError("messages are missing or empty")
-    try:
-        return [Message.model_validate(_plain(turn)) for turn in turns]
-    except ValueError as error:
-        problem = str(error).splitlines()
-        raise DataError("messages are malformed: " + " ".join(problem[1:3])) from None
-
-
-def _plain(turn: Any) -> Any:
-    """A turn without the empty fields that a columnar file adds to it."""
-    return {k: v for k, v in turn.items() if v is not None} if isinstance(turn, Mapping) else turn
 
 
 def running_text(row: Row) -> str:
@@ -320,5 +236,5 @@ def running_text(row: Row) -> str:
     if isinstance(text, str) and text.strip():
         return text
     if row.get("messages") is not None:
-        return "\n".join(message.content for message in _messages(row))
+        return "\n".join(message.content for message in messages_of(row))
     raise DataError("text is missing or empty")

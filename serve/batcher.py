@@ -1,0 +1,282 @@
+"""Batching for encoders: never waits while idle, never makes one client pay for another.
+
+After the queue of text-embeddings-inference (core/src/queue.rs), with these laws:
+
+- A place in the queue is taken before any work is done for a text; a full queue answers at once.
+- No timer. While one batch runs, texts pile up; what waits when it ends is the next batch.
+- A batch is bounded by its padded tokens, longest text times number of texts. The first text that
+  does not fit stays at the front of the queue.
+- A text whose client has left is dropped before it costs anything.
+- A batch that fails is cut in halves until the text at fault stands alone; only that one fails.
+
+One thread of its own tokenises, runs the model and decodes, so the event loop only moves bytes;
+tokenising the texts of a batch together costs a fraction of tokenising them one by one.
+Pure asyncio and threads: nothing here knows HTTP or Ray.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol, TypeAlias, TypeVar
+
+from pydantic import BaseModel
+
+from ray_sft.core import ServeError
+from ray_sft.tasks import Encoded, Example, Rejected, Row
+from serve.outcomes import (
+    Answer,
+    BatchReport,
+    ItemFailedError,
+    QueueFullError,
+    RefusedError,
+    StoppedError,
+    Timing,
+)
+
+__all__ = ["Batchable", "Batcher"]
+
+logger = logging.getLogger(__name__)
+
+_ENCODED_AT_ONCE = 32
+
+
+class Batchable(Protocol):
+    """What is batched; `ray_sft.inference.Predictor` is one."""
+
+    def encode(self, rows: Sequence[Row]) -> list[Encoded]:
+        """One example or rejection per row."""
+
+    def run(self, examples: Sequence[Example]) -> list[BaseModel]:
+        """One response per example, from one batch."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    row: Row
+    future: "asyncio.Future[Answer]"
+    arrived: float
+    example: Example | None = None
+    tokenize_s: float = 0.0
+
+
+_Outcome: TypeAlias = "tuple[_Entry, Answer | ServeError]"
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batcher:
+    """A queue of texts in front of one model. Use it from one event loop."""
+
+    def __init__(
+        self,
+        model: Batchable,
+        *,
+        max_batch_tokens: int,
+        max_queued: int,
+        on_batch: Callable[[BatchReport], None] = lambda _: None,
+    ) -> None:
+        """Starts the model's thread; ``on_batch`` is called from it."""
+        self._model = model
+        self._max_batch_tokens = max_batch_tokens
+        self._max_queued = max_queued
+        self._on_batch = on_batch
+        self._queue: deque[_Entry] = deque()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._seconds_a_text = 0.01
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def num_queued(self) -> int:
+        """How many texts wait."""
+        return len(self._queue)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next text would be refused."""
+        return self.num_queued >= self._max_queued
+
+    async def submit(self, rows: Sequence[Row]) -> list[Answer | ServeError]:
+        """The answer, or what was wrong, for each row; cancelling it drops what still waits.
+
+        Raises:
+            QueueFullError: not all of ``rows`` find a place; none was taken.
+            StoppedError: the batcher is closed.
+        """
+        loop = asyncio.get_running_loop()
+        now = perf_counter()
+        entries = [_Entry(row, loop.create_future(), now) for row in rows]
+        with self._changed:
+            self._admit(len(entries))
+            self._queue.extend(entries)
+            self._changed.notify()
+        futures = [entry.future for entry in entries]
+        if len(futures) == 1:  # gather costs more than the rest of this function
+            try:
+                return [await futures[0]]
+            except ServeError as error:
+                return [error]
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        return [_unexpected_is_raised(answer) for answer in answers]
+
+    def close(self) -> None:
+        """Ends the thread after the batch that runs; what waits fails with StoppedError."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join(timeout=30)
+
+    def _admit(self, num_texts: int) -> None:
+        if self._stopped:
+            raise StoppedError("the service is stopping.")
+        if len(self._queue) + num_texts > self._max_queued:
+            wait_s = len(self._queue) * self._seconds_a_text
+            raise QueueFullError(
+                len(self._queue), max_queued=self._max_queued, retry_after_s=max(1, round(wait_s))
+            )
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._stopped)
+                if self._stopped:
+                    stopped = StoppedError("the service was stopped.")
+                    _deliver([(entry, stopped) for entry in self._queue])
+                    self._queue.clear()
+                    return
+            batch, refused = self._take()
+            _deliver(refused)
+            if batch:
+                _deliver(self._run(batch))
+
+    def _take(self) -> tuple[list[_Entry], list[_Outcome]]:
+        """The next batch, and what was refused on the way to it."""
+        batch: list[_Entry] = []
+        refused: list[_Outcome] = []
+        longest = 0
+        while entry := self._next(refused):
+            assert entry.example is not None
+            widest = max(longest, entry.example.length)
+            if batch and widest * (len(batch) + 1) > self._max_batch_tokens:
+                with self._changed:
+                    self._queue.appendleft(entry)
+                break
+            longest = widest
+            batch.append(entry)
+        return batch, refused
+
+    def _next(self, refused: list[_Outcome]) -> _Entry | None:
+        """The first text of the queue whose client is still there, tokenised."""
+        while True:
+            with self._changed:
+                if not self._queue:
+                    return None
+                fresh = self._queue[0].example is None
+                entry = None if fresh else self._queue.popleft()
+            if entry is None:
+                self._encode_front(refused)
+            elif not entry.future.cancelled():
+                return entry
+
+    def _encode_front(self, refused: list[_Outcome]) -> None:
+        """Tokenises up to 32 texts at the front of the queue and puts them back."""
+        with self._changed:
+            num_texts = min(_ENCODED_AT_ONCE, len(self._queue))
+            taken = [self._queue.popleft() for _ in range(num_texts)]
+        entries = [entry for entry in taken if not entry.future.cancelled()]
+        start = perf_counter()
+        encoded = _bisect(self._model.encode, [entry.row for entry in entries])
+        tokenize_s = perf_counter() - start
+        usable = []
+        for entry, item in zip(entries, encoded, strict=True):
+            entry.tokenize_s = tokenize_s
+            if problem := _problem(item):
+                refused.append((entry, problem))
+            else:
+                assert isinstance(item, Example)
+                entry.example = item
+                usable.append(entry)
+        with self._changed:
+            self._queue.extendleft(reversed(usable))
+
+    def _run(self, entries: Sequence[_Entry]) -> list[_Outcome]:
+        start = perf_counter()
+        examples = [entry.example for entry in entries if entry.example is not None]
+        responses = _bisect(self._model.run, examples)
+        inference_s = perf_counter() - start
+        self._seconds_a_text = 0.9 * self._seconds_a_text + 0.1 * inference_s / len(entries)
+        queue_s = tuple(max(0.0, start - entry.arrived - entry.tokenize_s) for entry in entries)
+        lengths = [example.length for example in examples]
+        padded = max(lengths) * len(lengths)
+        self._on_batch(BatchReport(len(lengths), sum(lengths), padded, inference_s, queue_s))
+        outcomes: list[_Outcome] = []
+        for entry, response, waited, length in zip(
+            entries, responses, queue_s, lengths, strict=True
+        ):
+            if isinstance(response, ServeError):
+                outcomes.append((entry, response))
+                continue
+            timing = Timing(waited, entry.tokenize_s, inference_s, len(entries))
+            outcomes.append((entry, Answer(response, length, timing)))
+        return outcomes
+
+
+def _bisect(
+    call: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
+) -> list[Result | ItemFailedError]:
+    """What ``call`` returns for each item; an item on which it fails alone gets the failure."""
+    if not items:
+        return []
+    try:
+        return list(call(items))
+    except Exception as error:
+        if len(items) == 1:
+            logger.error("the model failed on a text", exc_info=error)
+            return [ItemFailedError("the model failed on this text.")]
+    middle = len(items) // 2
+    return [*_bisect(call, items[:middle]), *_bisect(call, items[middle:])]
+
+
+def _problem(item: Encoded | ItemFailedError) -> ServeError | None:
+    if isinstance(item, ItemFailedError):
+        return item
+    if isinstance(item, Rejected):
+        return RefusedError(f"{item.reason}.")
+    if item.truncated:
+        limit = item.length
+        return RefusedError(
+            f"the text has {limit + item.truncated} tokens; the model takes {limit}. Shorten it."
+        )
+    return None
+
+
+def _deliver(outcomes: Sequence[_Outcome]) -> None:
+    """Resolves futures on their loop, from the model's thread, with one wake-up."""
+    if not outcomes:
+        return
+    loop = outcomes[0][0].future.get_loop()
+    try:
+        loop.call_soon_threadsafe(_resolve, outcomes)
+    except RuntimeError:  # the loop was closed: nobody waits for an answer any more
+        logger.debug("%d answers were given up: the event loop is closed", len(outcomes))
+
+
+def _resolve(outcomes: Sequence[_Outcome]) -> None:
+    for entry, outcome in outcomes:
+        if entry.future.done():  # cancelled: the client left
+            continue
+        if isinstance(outcome, ServeError):
+            entry.future.set_exception(outcome)
+        else:
+            entry.future.set_result(outcome)
+
+
+def _unexpected_is_raised(answer: Answer | BaseException) -> Answer | ServeError:
+    if isinstance(answer, Answer | ServeError):
+        return answer
+    raise answer

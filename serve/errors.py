@@ -1,0 +1,105 @@
+"""Errors of the HTTP interface, in OpenAI's shape: ``{"error": {message, type, param, code}}``.
+
+| status | type                  | when                                                   |
+|--------|-----------------------|--------------------------------------------------------|
+| 400    | invalid_request_error | malformed JSON, a wrong or unsupported field           |
+| 401    | authentication_error  | no key or a wrong one                                  |
+| 404    | not_found_error       | no such route or model                                 |
+| 405    | invalid_request_error | a route asked with the wrong method                    |
+| 408    | timeout_error         | not answered within the service's deadline             |
+| 413    | invalid_request_error | body too long                                          |
+| 424    | invalid_request_error | the model has another task than the route              |
+| 429    | rate_limit_error      | queue full; Retry-After says when to come again        |
+| 500    | server_error          | our fault; the log has the request id                  |
+| 503    | server_error          | not ready                                              |
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+__all__ = ["ApiError", "error_body", "explain_problem", "explain_validation"]
+
+_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "server_error",
+}
+
+
+class ApiError(Exception):
+    """A reply other than success; what it says is shown to the client."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """``param`` names the field of the request that is at fault."""
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def tree(self) -> dict[str, str | None]:
+        """What stands under ``error``."""
+        return {
+            "message": self.message,
+            "type": _TYPES.get(self.status, "invalid_request_error"),
+            "param": self.param,
+            "code": self.code,
+        }
+
+
+def error_body(error: ApiError) -> bytes:
+    """The JSON of a reply."""
+    return json.dumps({"error": error.tree()}, ensure_ascii=False).encode()
+
+
+def explain_validation(error: ValidationError) -> ApiError:
+    """A problem of a body as a 400, with the path to the field and the value.
+
+    Where a field takes a text or a list, both alternatives complain; the one that got further
+    knows better.
+    """
+    problems = error.errors(include_url=False)
+    found = [item for item in problems if not item["type"].endswith("_type")] or problems
+    return explain_problem(max(found, key=lambda item: len(item["loc"])))
+
+
+def explain_problem(problem: Mapping[str, Any]) -> ApiError:
+    """One of pydantic's problems as a 400."""
+    param = ".".join(str(part) for part in _location(problem["loc"])) or None
+    if problem["type"] == "json_invalid":
+        return ApiError(400, f"the body is not JSON: {problem['msg']}.", code="invalid_json")
+    if problem["type"] == "extra_forbidden":
+        return ApiError(
+            400,
+            f"'{param}' is not supported by this service. Leave it out.",
+            code="unsupported_parameter",
+            param=param,
+        )
+    value = repr(problem.get("input"))
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    return ApiError(
+        400,
+        f"{param or 'the body'}: {problem['msg']} (got {shown}).",
+        code="invalid_value",
+        param=param,
+    )
+
+
+def _location(parts: Sequence[Any]) -> list[Any]:
+    """The path without the names of the alternatives that pydantic puts into it."""
+    return [part for part in parts if isinstance(part, int) or part.isidentifier()]

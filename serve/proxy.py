@@ -1,0 +1,65 @@
+"""The proxy in front of the service: its settings and its ports."""
+
+import socket
+from pathlib import Path
+
+from ray_sft.core import ServeError
+from serve.args import ServiceArgs
+
+__all__ = ["check_port", "proxy_settings"]
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises ServeError where nothing can listen on the port, and says how to choose another."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ServeError(
+                f"cannot listen on {host}:{port}: {error.strerror}. Another program may hold the "
+                f"port; choose another with --port {port + 1}, or stop that program."
+            ) from None
+
+
+def proxy_settings(args: ServiceArgs, folder: Path) -> dict[str, str]:
+    """The environment variables that Ray Serve reads when it is imported.
+
+    The proxy's files lie in ``folder``, which nobody else may enter: its socket is open to all
+    who reach it. Its metrics and statistics ports listen on every interface, whatever the host.
+    """
+    settings = {
+        "RAY_SERVE_ENABLE_HA_PROXY": "0",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    }
+    if args.proxy == "plain":
+        return settings | {"RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
+    home = folder / "haproxy"
+    return settings | {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(home / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(home / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(home),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(home / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(home / "metrics.sock"),
+        # its figures pass through a Python process, line by line; /metrics has ours
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port(9101)),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port(8404)),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port(8500)),
+    }
+
+
+def _free_port(wish: int) -> int:
+    for port in (wish, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise ServeError("no port is free on this machine.")

@@ -1,0 +1,117 @@
+"""The client against a real server that speaks the interface."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from apps import Message, ServiceClient, ServiceError
+
+
+def _client(service, **options):
+    return ServiceClient(service.url, **{"api_key": service.api_key} | options)
+
+
+def _ask(service, call, **options):
+    async def run():
+        async with _client(service, **options) as client:
+            return await call(client)
+
+    return asyncio.run(run())
+
+
+async def _collect(client, turns):
+    return [piece async for piece in client.chat([Message(*turn) for turn in turns])]
+
+
+def test_reads_models_and_classification(foreign_service):
+    models = _ask(foreign_service, lambda client: client.models())
+    assert [(model.id, model.task) for model in models] == [
+        ("intents", "sequence_classification"),
+        ("replies", "causal_lm"),
+    ]
+    answer = _ask(foreign_service, lambda client: client.classify("How much?", top_k=2))
+    assert (answer.label, answer.score) == ("delivery_cost", 0.87)
+    assert [item.label for item in answer.scores] == ["delivery_cost", "track_order"]
+    assert foreign_service.seen == [{"input": "How much?", "top_k": 2}]
+
+
+def test_streams_the_answer_in_pieces(foreign_service):
+    foreign_service.answer = "包邮 从 30 镑 起"
+    pieces = _ask(foreign_service, lambda client: _collect(client, [("user", "多少钱")]))
+    assert len(pieces) == 5
+    assert "".join(pieces) == foreign_service.answer
+    assert foreign_service.seen[0]["messages"] == [{"role": "user", "content": "多少钱"}]
+
+
+def test_leaving_the_stream_closes_the_connection(foreign_service):
+    foreign_service.seconds_a_word = 0.05
+    foreign_service.answer = "word " * 200
+
+    async def leave():
+        async with _client(foreign_service) as client:
+            stream = client.chat([Message("user", "hello")])
+            async for _ in stream:
+                break
+            await stream.aclose()
+
+    asyncio.run(leave())
+    foreign_service.wait_until(lambda: foreign_service.left == 1)
+
+
+@pytest.mark.parametrize("call", ["check_ready", "models"])
+def test_a_service_that_is_away(foreign_service, free_port, call):
+    foreign_service.port = free_port
+    with pytest.raises(ServiceError, match="cannot be reached") as caught:
+        _ask(foreign_service, lambda client: getattr(client, call)())
+    assert caught.value.is_away
+
+
+def test_a_wrong_key_is_told_in_the_words_of_the_service(foreign_service):
+    with pytest.raises(ServiceError, match="the API key is wrong") as caught:
+        _ask(foreign_service, lambda client: client.models(), api_key="another")
+    assert (caught.value.status, caught.value.code) == (401, "invalid_api_key")
+    assert not caught.value.is_away
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [(429, {"retry-after": "2"}, 2.0), (413, {}, None), (503, {"retry-after": "soon"}, None)],
+)
+def test_refusals_keep_status_message_and_retry_time(foreign_service, status, headers, seconds):
+    foreign_service.refusal = (status, "not now.", headers)
+    for call in (
+        lambda client: client.classify("hello"),
+        lambda client: _collect(client, [("user", "hello")]),
+    ):
+        with pytest.raises(ServiceError, match=r"not now\.") as caught:
+            _ask(foreign_service, call)
+        assert caught.value.status == status
+        assert caught.value.retry_after_s == seconds
+
+
+@pytest.mark.parametrize(("after", "message"), [(2, "the model failed"), (-1, "broke off")])
+def test_a_stream_that_fails_in_the_middle(foreign_service, after, message):
+    foreign_service.breaks_after = after
+    received = []
+
+    async def listen(client):
+        async for piece in client.chat([Message("user", "hello")]):
+            received.append(piece)
+
+    with pytest.raises(ServiceError, match=message):
+        _ask(foreign_service, listen)
+    assert received
+
+
+def test_something_else_at_the_url(foreign_service):
+    foreign_service.models = [{"name": "no id"}]
+    with pytest.raises(ServiceError, match="does not speak like the service"):
+        _ask(foreign_service, lambda client: client.models())
+
+
+def test_a_proxy_of_the_environment_is_not_asked(foreign_service, free_port, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port}")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{foreign_service.url}/readyz")
+    _ask(foreign_service, lambda client: client.check_ready())

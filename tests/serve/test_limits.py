@@ -1,0 +1,88 @@
+"""The limit on bodies, spoken to in bare ASGI so that pieces arrive as the test says."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from serve.errors import ApiError
+from serve.limits import BodyLimit
+
+pytestmark = pytest.mark.asyncio
+
+LIMIT = 10
+
+
+class Echo:
+    """Remembers the body that it is given, and what it receives after it."""
+
+    def __init__(self) -> None:
+        self.body: bytes | None = None
+        self.after: str = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, send
+        message = await receive()
+        assert not message["more_body"]
+        self.body = message["body"]
+        self.after = (await receive())["type"]
+
+
+async def send_pieces(
+    pieces: Sequence[bytes], *, headers: Sequence[tuple[bytes, bytes]] = (), leaves: bool = False
+) -> tuple[Echo, int]:
+    """What the application saw, and how many pieces were taken."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": piece, "more_body": leaves or index < len(pieces) - 1}
+        for index, piece in enumerate(pieces)
+    ]
+    messages.append({"type": "http.disconnect"})
+    taken = 0
+
+    async def receive() -> Message:
+        nonlocal taken
+        taken += 1
+        return messages[taken - 1]
+
+    async def send(_: Message) -> None:
+        raise AssertionError("the limit itself sends nothing")
+
+    echo = Echo()
+    scope = {"type": "http", "headers": list(headers)}
+    try:
+        async with asyncio.timeout(5):
+            await BodyLimit(echo, max_body_bytes=LIMIT)(scope, receive, send)
+    except ApiError as error:
+        error.taken = taken  # type: ignore[attr-defined]
+        raise
+    return echo, taken
+
+
+@pytest.mark.parametrize("pieces", [[b""], [b"0123456789"], [b"01234", b"", b"56789"], [b"0"] * 10])
+async def test_a_body_within_the_limit_arrives_whole(pieces: list[bytes]) -> None:
+    echo, _ = await send_pieces(pieces)
+    assert echo.body == b"".join(pieces)
+    assert echo.after == "http.disconnect"
+
+
+@pytest.mark.parametrize("pieces", [[b"0123456789a"], [b"01234", b"56789", b"a"], [b"0"] * 100])
+async def test_a_body_beyond_the_limit_is_refused_as_soon_as_it_is(pieces: list[bytes]) -> None:
+    with pytest.raises(ApiError) as caught:
+        await send_pieces(pieces)
+    assert caught.value.status == 413
+    assert "takes 10" in caught.value.message
+    assert caught.value.taken <= 11  # type: ignore[attr-defined]
+
+
+async def test_an_announced_length_beyond_the_limit_is_refused_unread() -> None:
+    with pytest.raises(ApiError, match="11 bytes") as caught:
+        await send_pieces([b"x"], headers=[(b"content-length", b"11")])
+    assert caught.value.status == 413
+    assert caught.value.taken == 0  # type: ignore[attr-defined]
+
+
+async def test_a_client_that_leaves_within_its_body_reaches_nobody() -> None:
+    with pytest.raises(ApiError) as caught:
+        await send_pieces([b"012"], leaves=True)
+    assert caught.value.status == 400
