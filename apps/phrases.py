@@ -1,6 +1,6 @@
 """Every word that the page says itself, in each language it speaks; the words are in a file."""
 
-from importlib import resources
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -43,5 +43,5 @@ class Phrases(BaseModel):
 
 def load_phrases() -> dict[str, Phrases]:
     """The words by language code, the default language first."""
-    text = (resources.files("apps") / "assets" / "phrases.json").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "assets" / "phrases.json").read_text(encoding="utf-8")
     return TypeAdapter(dict[str, Phrases]).validate_json(text)

@@ -1,6 +1,6 @@
 """The look of the pages: one accent, and only fonts that the machine has."""
 
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -41,4 +41,4 @@ def build_theme() -> Any:
 
 def page_css() -> str:
     """The style sheet of the pages."""
-    return (resources.files("apps") / "assets" / "page.css").read_text(encoding="utf-8")
+    return (Path(__file__).parent / "assets" / "page.css").read_text(encoding="utf-8")

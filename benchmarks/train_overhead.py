@@ -101,7 +101,7 @@ def main() -> None:
             num_actors=1,
         )
         store = SampleStore(folder / "shards" / "train")
-        threads = choose_resources(train, {"CPU": torch.get_num_threads()}).threads
+        threads = choose_resources(train, [{"CPU": torch.get_num_threads()}]).threads
         torch.set_num_threads(threads)
         say(f"{len(store)} conversations, {threads} threads, ZeRO {train.zero_stage}")
         number = itertools.count()

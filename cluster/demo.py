@@ -105,26 +105,27 @@ def show_reports(console: Console, paths: Sequence[Path]) -> None:
     Raises:
         ServeError: a report is missing or damaged.
     """
-    table = Table(title="what was run", title_justify="left")
-    for column in ("run", "stage", "time", "size", "quality", "speed"):
+    table = Table(title="what was run", title_justify="left", show_lines=True)
+    for column in ("stage", "time", "size", "quality", "speed"):
         justify: Any = "right" if column in ("time", "size") else "left"
         table.add_column(column, justify=justify, overflow="fold")
     for path in paths:
         report = _read_report(path)
         for stage in report.stages:
-            table.add_row(report.name, stage.stage, *_cells(stage))
-        table.add_section()
+            table.add_row(f"{report.name}\n  {stage.stage}", *_cells(stage))
     console.print(table)
 
 
 def _cells(stage: _Stage) -> list[str]:
     size = f"{stage.size_bytes / 1e6:.1f} MB" if stage.size_bytes else ""
-    took = f"{stage.seconds:.1f} s" + (" (earlier)" if stage.cached else "")
-    return [took, size, _figures(stage.quality), _figures(stage.speed)]
+    took = f"{stage.seconds:.1f} s" if stage.seconds else ""  # a pass is timed with its stage
+    took += "\n(earlier)" if took and stage.cached else ""
+    quality = {name: v for name, v in stage.quality.items() if not name.startswith("num_")}
+    return [took, size, _figures(quality), _figures(stage.speed)]
 
 
 def _figures(figures: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    return "\n".join(f"{name} {value:.4g}" for name, value in figures.items())
 
 
 def _read_report(path: Path) -> _Report:

@@ -96,7 +96,7 @@ def ask_everything(service_url: str, page_url: str, *, api_key: str) -> list[Ans
             _get(client, "/docs", show=_size),
         ]
     with httpx.Client(base_url=page_url, trust_env=False, timeout=_TIMEOUT_S) as client:
-        return [*answers, _get(client, "/", show=_title, name="the page")]
+        return [*answers, _get(client, "/", show=_size, name="the page")]
 
 
 def _get(
@@ -178,9 +178,3 @@ def _count_figures(text: str) -> str:
 
 def _size(text: str) -> str:
     return f"{len(text.encode()) / 1e3:.0f} kB of HTML"
-
-
-def _title(text: str) -> str:
-    start = text.find("<title>")
-    title = text[start + 7 : text.find("</title>", start)].strip() if start >= 0 else ""
-    return f"{title} ({_size(text)})" if title else _size(text)

@@ -39,10 +39,10 @@ def run_service(args: ServiceArgs, *, on_ready: Callable[[str], None] | None = N
         BundleError: a bundle is missing or damaged.
         ServeError: the port is taken, or the service does not become ready.
     """
-    _check_process()
     check_port(args.host, args.port)
     for path in args.bundles.values():
         Bundle.open(path)
+    _check_process()
     _ensure_key(args)
     # entered by nobody else, since it holds the proxy's admin socket; and with a short name, since
     # the path of a socket may have 107 bytes, of which Ray's part takes most

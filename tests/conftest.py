@@ -1,9 +1,13 @@
 """What every room's tests share: skips that CI does not expect, and the tiny members."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
+
+# before huggingface_hub is imported: it would try an unreachable hub for most of a minute
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,25 +33,41 @@ class Resources:
     threads: int
 
 
-def choose_resources(train: Train, cluster: Mapping[str, float]) -> Resources:
+def choose_resources(train: Train, nodes: Sequence[Mapping[str, float]]) -> Resources:
     """A GPU each where there are enough and the recipe does not forbid it, else a share of CPUs.
 
+    Args:
+        train: says how many workers, and on what.
+        nodes: ``CPU`` and ``GPU`` of every machine of the cluster.
+
     Raises:
-        ConfigError: ``device: cuda`` without a GPU for each worker.
+        ConfigError: ``device: cuda`` without a GPU for each worker, or a cluster without CPUs.
     """
-    num_gpus, num_cpus = cluster.get("GPU", 0.0), cluster.get("CPU", 0.0)
+    num_gpus = int(sum(node.get("GPU", 0.0) for node in nodes))
     if train.device == "cuda" and num_gpus < train.workers:
         raise ConfigError(
             f"train.device is cuda and train.workers {train.workers}, but the cluster has "
-            f"{num_gpus:.0f} GPUs. Lower train.workers or set train.device: cpu."
+            f"{num_gpus} GPUs. Lower train.workers or set train.device: cpu."
         )
     use_gpu = train.device == "cuda" or (train.device == "auto" and num_gpus >= train.workers)
-    share = num_cpus / train.workers
-    cpus = min(share, 1.0) if use_gpu else share
-    cpus = float(int(cpus)) if cpus >= 1 else round(cpus, 2)
+    cpus = _cpu_share([node.get("CPU", 0.0) for node in nodes], train.workers)
     if cpus <= 0:
-        raise ConfigError(f"the cluster has {num_cpus:.0f} CPUs, none for {train.workers} workers.")
-    return Resources(use_gpu, cpus, max(1, int(cpus)))
+        raise ConfigError(f"no machine of the cluster has CPUs for {train.workers} workers.")
+    return Resources(use_gpu, min(cpus, 1.0) if use_gpu else cpus, max(1, int(cpus)))
+
+
+def _cpu_share(nodes: Sequence[float], num_workers: int) -> float:
+    """The most CPUs that each worker can have at once, each worker on a single machine."""
+    shares = {cpus / count for cpus in nodes for count in range(1, num_workers + 1)}
+    whole = {float(int(share)) if share >= 1 else share for share in shares if share > 0}
+    for share in sorted(whole, reverse=True):
+        if sum(int(cpus / share) for cpus in nodes) >= num_workers:
+            return share
+    return 0.0
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def train_model(
@@ -80,7 +96,7 @@ def train_model(
     Raises:
         TrainingError: the run did not finish.
     """
-    resources = choose_resources(train, ray.cluster_resources())  # type: ignore[no-untyped-call]
+    resources = choose_resources(train, _nodes())
     log = RecordLog.remote()  # type: ignore[attr-defined]
     job = Job(task, train, model, processor, str(data_dir.resolve()), resources.threads, log)
     trainer = ray.train.torch.TorchTrainer(

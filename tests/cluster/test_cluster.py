@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,13 @@ from ray_sft.core import ServeError
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
 
+def _free_ports():
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
@@ -26,7 +34,8 @@ def cluster(tmp_path_factory):
         for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
             patch.delenv(name, raising=False)
         folder = tmp_path_factory.mktemp("state")
-        state = up(port=21379, dashboard_port=21265, num_cpus=1, state_dir=folder)
+        port, dashboard_port = _free_ports()
+        state = up(port=port, dashboard_port=dashboard_port, num_cpus=1, state_dir=folder)
         try:
             yield state, folder, home
         finally:
@@ -76,19 +85,19 @@ def test_nobody_gets_in_without_the_token(cluster, headers, code):
         assert reply.status_code == code, path
 
 
-def test_the_plain_command_runs_on_both_nodes(cluster, tmp_path):
+@pytest.mark.parametrize("status", [0, 3])
+def test_the_plain_command_runs_on_both_nodes(cluster, tmp_path, status):
     state, _, home = cluster
     (tmp_path / "job.py").write_text(
         "import ray\n"
         "ray.init()\n"
         "print('nodes', len(ray.nodes()), 'cpus', ray.cluster_resources()['CPU'])\n"
-        "raise SystemExit(3)\n"
+        f"raise SystemExit({status})\n"
     )
-    done = _ray(
-        state, home, "job", "submit", "--working-dir", str(tmp_path), "--", "python", "job.py"
-    )
+    folder = str(tmp_path)
+    done = _ray(state, home, "job", "submit", "--working-dir", folder, "--", "python", "job.py")
     assert "nodes 2 cpus 2.0" in done.stdout + done.stderr
-    assert done.returncode != 0
+    assert (done.returncode == 0) == (status == 0)
 
 
 def test_submit_streams_the_log_and_returns_the_exit_status(cluster, tmp_path, capfd):
@@ -141,3 +150,27 @@ def test_ctrl_c_stops_the_job(cluster, tmp_path):
         f"{state.address}/api/jobs/", headers={"authorization": f"Bearer {token}"}, trust_env=False
     ).json()
     assert "STOPPED" in {job["status"] for job in jobs}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_recipe_runs_to_its_end_on_the_cluster(cluster, tmp_path, capfd):
+    _, folder, _ = cluster
+    rows = [f"where is parcel {n},track" for n in range(24)]
+    rows += [f"please refund order {n},refund" for n in range(24)]
+    for name in ("train", "eval"):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    splits = {
+        name: {"source": "csv", "path": str(tmp_path / f"{name}.csv")} for name in ("train", "eval")
+    }
+    recipe = {
+        "name": "small",
+        "tasks": {"intent": {"kind": "sequence_classification"}},
+        "data": {"intent": splits},
+        "train": {"epochs": 1, "workers": 2},
+    }
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
+    code = submit(tmp_path / "small.yaml", state_dir=folder, runs_dir=tmp_path / "runs")
+    assert code == 0, capfd.readouterr().out
+    assert (tmp_path / "runs" / "small" / "bundles" / "trained" / "manifest.json").is_file()
+    assert "train-trained: done" in capfd.readouterr().out

@@ -35,7 +35,6 @@ def assert_refused(done: Result, *words: str) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a good recipe and good data."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "train.csv").write_text(GOOD)
     (tmp_path / "eval.csv").write_text(GOOD)
     (tmp_path / "recipe.yaml").write_text(

@@ -54,7 +54,7 @@ def bundle_figures(folder: Path) -> dict[str, dict]:
 def service(bundle: Path, port: int, folder: Path) -> Iterator[str]:
     """A served bundle; its API key."""
     command = [sys.executable, "-m", "ray_sft.cli", "serve", str(bundle), "--port", str(port)]
-    environment = os.environ | {"RAY_SFT_API_KEYS": "test-key"}
+    environment = os.environ | {"RAY_SFT_API_KEYS": "test-key-of-the-slow-tests"}
     with (folder / "service.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
     try:
@@ -63,7 +63,7 @@ def service(bundle: Path, port: int, folder: Path) -> Iterator[str]:
             assert process.poll() is None, (folder / "service.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.5)
-        yield "test-key"
+        yield "test-key-of-the-slow-tests"
     finally:
         process.terminate()
         process.wait(timeout=60)

@@ -1,0 +1,40 @@
+import pytest
+
+from ray_sft.core import ConfigError
+from ray_sft.training import Train
+from ray_sft.training.launch import choose_resources
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "cpus"),
+    [
+        ([2], 2, 1.0),
+        ([2], 1, 2.0),
+        ([2, 2], 1, 2.0),  # not four: no machine has them
+        ([2, 2], 2, 2.0),
+        ([2, 2], 3, 1.0),
+        ([8, 2], 4, 2.0),
+        ([1], 2, 0.5),
+        ([3], 2, 1.0),
+        ([0, 4], 3, 1.0),
+    ],
+)
+def test_each_worker_gets_what_fits_on_one_machine(nodes, workers, cpus):
+    resources = choose_resources(Train(workers=workers), [{"CPU": n} for n in nodes])
+    assert resources.cpus == cpus
+    assert resources.threads == max(1, int(cpus))
+    assert not resources.use_gpu
+
+
+def test_gpus_are_taken_where_there_is_one_for_each_worker():
+    nodes = [{"CPU": 16.0, "GPU": 2.0}]
+    assert choose_resources(Train(workers=2), nodes).use_gpu
+    assert not choose_resources(Train(workers=3), nodes).use_gpu
+    assert not choose_resources(Train(workers=2, device="cpu"), nodes).use_gpu
+
+
+def test_what_the_cluster_does_not_have_is_refused_with_numbers():
+    with pytest.raises(ConfigError, match=r"train\.workers 2, but the cluster has 1 GPUs"):
+        choose_resources(Train(workers=2, device="cuda"), [{"CPU": 4.0, "GPU": 1.0}])
+    with pytest.raises(ConfigError, match="no machine of the cluster has CPUs"):
+        choose_resources(Train(), [{"CPU": 0.0}])
