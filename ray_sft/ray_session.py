@@ -27,6 +27,7 @@ def start_ray() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
         address=address,
         include_dashboard=False if address == "local" else None,

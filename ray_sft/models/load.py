@@ -58,6 +58,8 @@ def locate(reference: str) -> ModelSource:
             "Use it as the model of a recipe, not of a single step."
         )
     path = Path(reference).expanduser()
+    if path.exists():
+        path = path.resolve()  # workers run in other folders
     if reference.startswith("embedded/") and not path.exists():
         raise ConfigError(
             f"model '{reference}' does not exist: '{MINILM}' and '{TINY_LLAMA}' are embedded."
