@@ -2,7 +2,10 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +125,7 @@ def train_model(
     )
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with ProgressReader(log, out_dir=out_dir, on_record=on_record):
+        with ProgressReader(log, out_dir=out_dir, on_record=on_record), _interruptible():
             result = trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise TrainingError(_explain(error)) from None
@@ -133,6 +136,22 @@ def train_model(
     if not weights.is_dir():
         raise TrainingError(f"the last checkpoint '{result.checkpoint.path}' holds no weights.")
     return weights
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt, during training and after it.
+
+    Ray Train puts its own handler in place for good; it aborts the run and ends the process.
+    """
+    former = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, former)
 
 
 def _worker_environment(resources: Resources) -> dict[str, str]:
