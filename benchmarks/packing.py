@@ -2,7 +2,7 @@
 
 Ours packs conversations into rows of the model's length by best fit. The peer puts them, in
 random order, into batches padded to their longest. Both train the same conversations on the same
-model with the same number of rows a batch; padding is not counted as useful.
+model in the same number of steps; padding is not counted as useful.
 """
 
 import argparse
@@ -16,10 +16,11 @@ import torch
 from benchmarks.conversations import Conversations, load_conversations
 from benchmarks.harness import alternate, report, say
 from ray_sft.data import StepPlan
+from ray_sft.models import use_segmented_attention
 from ray_sft.tasks import Batch
 
 _MAX_LENGTH = 768
-_ROWS_PER_BATCH = 8
+_CONVERSATIONS_PER_BATCH = 8
 
 
 def packed_batches(data: Conversations) -> list[Batch]:
@@ -28,24 +29,25 @@ def packed_batches(data: Conversations) -> list[Batch]:
     plan = StepPlan(lengths, int(lengths.sum()), seed=0)
     (rows,) = plan.micro_batches(np.arange(len(lengths)), num=1, row_length=_MAX_LENGTH)
     groups = [[data.examples[sample] for sample in row] for row in rows]
-    return [
-        data.task.pack(groups[first : first + _ROWS_PER_BATCH], data.processor)
-        for first in range(0, len(groups), _ROWS_PER_BATCH)
-    ]
+    num_batches = -(-len(lengths) // _CONVERSATIONS_PER_BATCH)  # as many steps as the peer
+    chunks = np.array_split(np.arange(len(groups)), num_batches)
+    return [data.task.pack([groups[row] for row in chunk], data.processor) for chunk in chunks]
 
 
 def padded_batches(data: Conversations) -> list[Batch]:
     """All conversations in random order, one to a row."""
     order = np.random.default_rng(0).permutation(len(data.examples))
-    return [
-        data.task.collate([data.examples[s] for s in chunk], data.processor)
-        for chunk in (order[i : i + _ROWS_PER_BATCH] for i in range(0, len(order), _ROWS_PER_BATCH))
-    ]
+    examples = [data.examples[sample] for sample in order]
+    size = _CONVERSATIONS_PER_BATCH
+    chunks = [examples[first : first + size] for first in range(0, len(examples), size)]
+    return [data.task.collate(chunk, data.processor) for chunk in chunks]
 
 
-def useful_tokens_per_s(data: Conversations, batches: list[Batch]) -> float:
+def useful_tokens_per_s(data: Conversations, batches: list[Batch], *, packed: bool) -> float:
     """Trains one pass over the conversations."""
     model = data.model()
+    if packed:
+        use_segmented_attention(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     tensors = [{k: torch.from_numpy(v) for k, v in batch.items()} for batch in batches]
     _train(data, model, optimizer, tensors[:1])  # warm-up
@@ -86,8 +88,8 @@ def main() -> None:
         wasted = {"packed": waste(packed, data), "padded": waste(padded, data)}
         say(f"{len(data.examples)} conversations; padding: {wasted}")
         figures = alternate(
-            lambda: useful_tokens_per_s(data, packed),
-            lambda: useful_tokens_per_s(data, padded),
+            lambda: useful_tokens_per_s(data, packed, packed=True),
+            lambda: useful_tokens_per_s(data, padded, packed=False),
             rounds=2 if quick else 5,
             what="useful tokens/s",
         )

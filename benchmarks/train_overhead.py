@@ -17,6 +17,7 @@ import torch
 from benchmarks.conversations import Conversations, load_conversations
 from benchmarks.harness import alternate, report, say
 from ray_sft.data import Jsonl, SampleStore, Splits, StepPlan, prepare
+from ray_sft.models import use_segmented_attention
 from ray_sft.ray_session import start_ray
 from ray_sft.training import Train, train_model
 from ray_sft.training.launch import choose_resources
@@ -51,6 +52,7 @@ def ours(data: Conversations, train: Train, folder: Path, run: int) -> float:
 def bare(data: Conversations, train: Train, store: SampleStore) -> float:
     """Tokens a second of a plain loop over the same steps."""
     model = data.model()
+    use_segmented_attention(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=train.learning_rate, fused=True)
     plan = StepPlan(store.lengths, train.tokens_per_step, train.seed)
     every = itertools.chain.from_iterable(plan.epoch_steps(e) for e in range(train.epochs))

@@ -8,6 +8,7 @@ from ray_sft.models.embedded import (
     train_tokenizer,
 )
 from ray_sft.models.load import ModelSource, check_model, load_model, load_processor, locate
+from ray_sft.models.segmented import use_segmented_attention
 
 __all__ = [
     "MINILM",
@@ -20,4 +21,5 @@ __all__ = [
     "save_tiny_llama",
     "tiny_llama_config",
     "train_tokenizer",
+    "use_segmented_attention",
 ]

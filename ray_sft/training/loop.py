@@ -24,7 +24,7 @@ import torch.distributed as dist
 
 from ray_sft.core import TrainingError
 from ray_sft.data import SampleStore, StepPlan
-from ray_sft.models import load_model, load_processor
+from ray_sft.models import load_model, load_processor, use_segmented_attention
 from ray_sft.tasks import AnyTask, Array, Batch, Processor, Task, TensorBatch
 from ray_sft.training.config import Train
 from ray_sft.training.engine import Engine, resolve_precision
@@ -96,6 +96,8 @@ class Loop:
         self.num_steps = total_steps(self.plan, self.train)
         torch.manual_seed(self.train.seed)  # a new head starts the same on every rank
         module = load_model(job.model, self.task, processor=self.processor).to(device)
+        if self.train.packing:
+            use_segmented_attention(module)
         precision = resolve_precision(self.train, device=device)
         self.engine = Engine(module, self.train, precision=precision, world_size=self.world_size)
         self.engine.module.train()

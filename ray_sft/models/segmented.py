@@ -1,0 +1,111 @@
+"""Attention over packed rows that does only the work of their sequences.
+
+A packed row holds several sequences, told apart by ``position_ids`` that start again at zero. The
+usual way masks them out of one another: a row of T tokens costs T * T, however short its
+sequences. Here each sequence runs through PyTorch's causal attention by itself, which costs the
+sum of their squares and needs no mask. Isolation is exact, since nothing else is looked at.
+"""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from ray_sft.core import ConfigError
+
+__all__ = ["use_segmented_attention"]
+
+_NAME = "segmented"
+
+
+def use_segmented_attention(model: Any) -> None:
+    """Lets a decoder read packed rows sequence by sequence; other input is read as before.
+
+    Raises:
+        ConfigError: the architecture brings an attention of its own.
+    """
+    AttentionInterface.register(_NAME, _attend)
+    AttentionMaskInterface.register(_NAME, _mask)
+    try:
+        model.set_attn_implementation(_NAME)
+    except (ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"model type '{model.config.model_type}' cannot keep packed sequences apart: {reason}. "
+            "Set train.packing: false."
+        ) from None
+
+
+def _mask(
+    *args: Any,
+    attention_mask: torch.Tensor | None = None,
+    local_size: int | None = None,
+    **options: Any,
+) -> torch.Tensor | None:
+    """No mask where rows are packed; the usual one for padded rows and for sliding windows."""
+    if attention_mask is None and local_size is None:
+        return None
+    mask: torch.Tensor | None = sdpa_mask(
+        *args, attention_mask=attention_mask, local_size=local_size, **options
+    )
+    return mask
+
+
+def _attend(
+    module: torch.nn.Module,
+    query_BHTD: torch.Tensor,
+    key_BKTD: torch.Tensor,
+    value_BKTD: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    position_ids: torch.Tensor | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention within each sequence, shape (batch, tokens, heads, dim)."""
+    if attention_mask is not None:
+        attended: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module,
+            query_BHTD,
+            key_BKTD,
+            value_BKTD,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            **options,
+        )
+        return attended
+    if position_ids is None or query_BHTD.shape[2] != key_BKTD.shape[2]:
+        raise ConfigError(
+            f"{type(module).__name__} does not tell where packed sequences begin. "
+            "Set train.packing: false."
+        )
+    rows = [
+        torch.cat(
+            [
+                scaled_dot_product_attention(
+                    query_BHTD[row : row + 1, :, start:end],
+                    key_BKTD[row : row + 1, :, start:end],
+                    value_BKTD[row : row + 1, :, start:end],
+                    dropout_p=dropout,
+                    scale=scaling,
+                    is_causal=True,
+                    enable_gqa=query_BHTD.shape[1] != key_BKTD.shape[1],
+                )
+                for start, end in _segments(position_ids[min(row, len(position_ids) - 1)])
+            ],
+            dim=2,
+        )
+        for row in range(len(query_BHTD))
+    ]
+    return torch.cat(rows).transpose(1, 2).contiguous(), None
+
+
+def _segments(positions: torch.Tensor) -> list[tuple[int, int]]:
+    """Begin and end of each sequence of a row."""
+    starts = torch.nonzero(positions == 0).flatten().tolist()
+    return list(zip(starts, [*starts[1:], len(positions)], strict=True))
