@@ -84,28 +84,39 @@ def _attend(
             f"{type(module).__name__} does not tell where packed sequences begin. "
             "Set train.packing: false."
         )
+    # split and unbind, not slices: the backward pass of a slice fills a whole tensor with zeros
     rows = [
         torch.cat(
             [
                 scaled_dot_product_attention(
-                    query_BHTD[row : row + 1, :, start:end],
-                    key_BKTD[row : row + 1, :, start:end],
-                    value_BKTD[row : row + 1, :, start:end],
+                    query_1HTD,
+                    key_1KTD,
+                    value_1KTD,
                     dropout_p=dropout,
                     scale=scaling,
                     is_causal=True,
                     enable_gqa=query_BHTD.shape[1] != key_BKTD.shape[1],
                 )
-                for start, end in _segments(position_ids[min(row, len(position_ids) - 1)])
+                for query_1HTD, key_1KTD, value_1KTD in zip(
+                    *(torch.split(tensor, lengths, dim=2) for tensor in row), strict=True
+                )
             ],
             dim=2,
         )
-        for row in range(len(query_BHTD))
+        for *row, lengths in zip(
+            *(torch.split(tensor, 1) for tensor in (query_BHTD, key_BKTD, value_BKTD)),
+            _segment_lengths(position_ids, num_rows=len(query_BHTD)),
+            strict=True,
+        )
     ]
     return torch.cat(rows).transpose(1, 2).contiguous(), None
 
 
-def _segments(positions: torch.Tensor) -> list[tuple[int, int]]:
-    """Begin and end of each sequence of a row."""
-    starts = torch.nonzero(positions == 0).flatten().tolist()
-    return list(zip(starts, [*starts[1:], len(positions)], strict=True))
+def _segment_lengths(position_ids_BT: torch.Tensor, *, num_rows: int) -> list[list[int]]:
+    """How long each sequence of each row is; one row of positions may stand for all."""
+    found = []
+    for positions_T in position_ids_BT.expand(num_rows, -1):
+        starts = torch.nonzero(positions_T == 0).flatten().tolist()
+        ends = [*starts[1:], len(positions_T)]
+        found.append([end - start for start, end in zip(starts, ends, strict=True)])
+    return found
