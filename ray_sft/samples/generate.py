@@ -6,9 +6,19 @@ The same seed gives the same bytes. Nothing here is drawn from a public data set
 import csv
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from ray_sft.samples import SAMPLES_DIR
+from ray_sft.samples.derived import (
+    EntityRow,
+    PairRow,
+    RankingRow,
+    entity_rows,
+    item_pairs,
+    question_pairs,
+    ranking_rows,
+)
 from ray_sft.samples.dialogues import Dialogue, dialogues
 from ray_sft.samples.market import market_rows
 from ray_sft.samples.material_reader import Split
@@ -27,8 +37,16 @@ FILE_NAMES: tuple[str, ...] = (
     "support_dialogues_test.jsonl",
     "market_train.csv",
     "market_test.csv",
+    "market_entities_train.jsonl",
+    "market_entities_test.jsonl",
     "items.csv",
     "interactions.csv",
+    "shop_ranking_train.jsonl",
+    "shop_ranking_test.jsonl",
+    "shop_pairs_train.jsonl",
+    "shop_pairs_test.jsonl",
+    "support_pairs_train.jsonl",
+    "support_pairs_test.jsonl",
 )
 
 
@@ -38,6 +56,7 @@ def write_samples(folder: Path, *, seed: int = SEED) -> None:
     for split in splits:
         _write_support(folder, split, seed)
         _write_market(folder, split, seed)
+        _write_derived(folder, split, seed)
     _write_answers(folder)
     _write_shop(folder, seed)
 
@@ -88,6 +107,17 @@ def _write_market(folder: Path, split: Split, seed: int) -> None:
             for row in market_rows(split, seed=seed)
         ),
     )
+
+
+def _write_derived(folder: Path, split: Split, seed: int) -> None:
+    files: dict[str, Iterable[EntityRow | RankingRow | PairRow]] = {
+        "market_entities": entity_rows(split, seed=seed),
+        "shop_ranking": ranking_rows(split, seed=seed),
+        "shop_pairs": item_pairs(split, seed=seed),
+        "support_pairs": question_pairs(split, seed=seed),
+    }
+    for name, rows in files.items():
+        _write_jsonl(folder / f"{name}_{split}.jsonl", (asdict(row) for row in rows))
 
 
 def _write_shop(folder: Path, seed: int) -> None:

@@ -15,7 +15,16 @@ from ray_sft.samples.material_reader import (
 )
 from ray_sft.samples.wording import choose, fill, normalized
 
-__all__ = ["NUM_DAYS", "START", "SURGES", "MarketRow", "Sentiment", "Surge", "market_rows"]
+__all__ = [
+    "NUM_DAYS",
+    "START",
+    "SURGES",
+    "MarketRow",
+    "Sentiment",
+    "Surge",
+    "company_names",
+    "market_rows",
+]
 
 Sentiment = Literal["negative", "neutral", "positive"]
 
@@ -166,3 +175,14 @@ def _companies(language: Language) -> dict[str, list[str]]:
         ]
         for topic, lines in read_sections("market_companies").items()
     }
+
+
+def company_names() -> list[str]:
+    """Every invented company, in both languages."""
+    languages: tuple[Language, ...] = ("en", "zh")
+    return [
+        company
+        for language in languages
+        for companies in _companies(language).values()
+        for company in companies
+    ]

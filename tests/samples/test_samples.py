@@ -133,6 +133,12 @@ def test_no_slot_or_choice_is_left_open(name: str) -> None:
         texts = [row["text"] for row in rows_of(name)]
     elif "answers" in name:
         texts = [record["answer"] for record in records_of(name)]
+    elif "pairs" in name:
+        texts = [
+            text
+            for record in records_of(name)
+            for text in (record["text"], record["positive"], *record["negatives"])
+        ]
     else:
         texts = [m["content"] for record in records_of(name) for m in record["messages"]]
     assert all(text.strip() == text and text for text in texts)
