@@ -36,11 +36,11 @@ def ours(data: Conversations, train: Train, folder: Path, run: int) -> float:
             steps.append(record)
 
     train_model(
-        data.task,
+        {"reply": data.task},
         train,
         model=str(data.model_dir),
         processor=str(data.model_dir),
-        data_dir=folder / "shards",
+        data_dirs={"reply": folder / "shards"},
         out_dir=folder / "runs",
         name=f"run-{run}",
         on_record=on_record,

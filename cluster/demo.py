@@ -124,7 +124,9 @@ def _cells(stage: _Stage) -> list[str]:
     size = f"{stage.size_bytes / 1e6:.1f} MB" if stage.size_bytes else ""
     took = f"{stage.seconds:.1f} s" if stage.seconds else ""  # a pass is timed with its stage
     took += "\n(earlier)" if took and stage.cached else ""
-    quality = {name: v for name, v in stage.quality.items() if not name.startswith("num_")}
+    quality = {
+        name: v for name, v in stage.quality.items() if "num_" not in name and "[" not in name
+    }
     return [took, size, _figures(quality), _figures(stage.speed)]
 
 

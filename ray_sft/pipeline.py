@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from ray_sft.bundle import Bundle, BundleWriter, Manifest
 from ray_sft.compression import Compress, StepReport, compress
-from ray_sft.core import BundleError, ConfigError, DataError
+from ray_sft.core import BundleError
 from ray_sft.data import (
     SampleStore,
     Source,
@@ -29,17 +29,17 @@ from ray_sft.data import (
 from ray_sft.evaluation import evaluate, model_card
 from ray_sft.inference import Predictor, record_samples
 from ray_sft.models import (
-    TINY_LLAMA,
+    FROM_SCRATCH,
     check_model,
     load_processor,
     locate,
-    save_tiny_llama,
+    save_from_scratch,
 )
 from ray_sft.ray_session import cluster_cpus
 from ray_sft.recipe import EarlierStage, Recipe
 from ray_sft.run_folder import RunFolder, StageReport, fingerprint
 from ray_sft.stage_reports import bundle_report, data_report, train_report
-from ray_sft.tasks.causal_language_model import running_text
+from ray_sft.tasks import Example, Task
 from ray_sft.training import train_model
 
 __all__ = ["Pipeline", "Watcher", "check_recipe"]
@@ -78,13 +78,15 @@ def check_recipe(recipe: Recipe) -> Recipe:
     Raises:
         RaySFTError: whatever would make the run fail before training.
     """
-    if recipe.model != TINY_LLAMA:
+    if recipe.model not in FROM_SCRATCH:
         check_model(locate(recipe.model))
-    stages = recipe.stages()
-    resolved = {}
-    for stage in stages:
-        for name, task in stage.tasks.items():
-            resolved[stage.name] = {name: resolve_task(task, stage.data[name], name=name)}
+    resolved = {
+        stage.name: {
+            name: resolve_task(task, stage.data[name], name=name)
+            for name, task in stage.tasks.items()
+        }
+        for stage in recipe.stages()
+    }
     before = tuple(
         stage.model_copy(update={"tasks": resolved[stage.name]}) for stage in recipe.before
     )
@@ -136,11 +138,10 @@ class Pipeline:
         return [Path(step["path"]) for step in steps]
 
     def _compress(self, config: Compress, bundle: Bundle) -> list[StepReport]:
-        (name,) = self.recipe.tasks
         return compress(
             config,
             bundle,
-            examples={name: self._eval_examples()},
+            examples={name: self._eval_examples("trained", name) for name in self.recipe.tasks},
             out_dir=self.folder.bundles_dir,
             num_threads=os.cpu_count() or 1,
             progress=self.watcher.note,
@@ -166,30 +167,29 @@ class Pipeline:
         return report
 
     def _initial(self) -> _Start:
-        """Where the first stage starts: found, or for the tiny Llama made from the run's text."""
-        if self.recipe.model != TINY_LLAMA:
-            source = locate(self.recipe.model)
-            return _Start(source.model, source.processor, fingerprint(self.recipe.model))
-        stage = self.recipe.stages()[0]
-        ((name, task),) = stage.tasks.items()
-        rows = stage.data[name].train
-        out_dir = self.folder.path / "initial"
+        """Where the first stage starts: found, or made from scratch for the run's text."""
+        name = self.recipe.model
+        if name not in FROM_SCRATCH:
+            source = locate(name)
+            return _Start(source.model, source.processor, fingerprint(name))
+        stages = self.recipe.stages()
+        rows = {name: stages[0].data[name].train for name in stages[0].tasks}
         max_length = max(
-            getattr(t, "max_length", 0) for s in self.recipe.stages() for t in s.tasks.values()
+            getattr(task, "max_length", 0) for stage in stages for task in stage.tasks.values()
         )
-        inputs = fingerprint(
-            "initial", rows.fingerprint(), self.recipe.vocab_size, stage.train.seed, max_length
-        )
+        seed = stages[0].train.seed
+        contents = [source.fingerprint() for source in rows.values()]
+        inputs = fingerprint("initial", name, contents, self.recipe.vocab_size, seed, max_length)
+        out_dir = self.folder.path / "initial"
 
         def work() -> StageReport:
-            if task.head != "causal_lm":
-                raise ConfigError(f"model '{TINY_LLAMA}' is a decoder; '{name}' is {task.kind}.")
-            save_tiny_llama(
-                _texts(rows),
+            save_from_scratch(
+                name,
+                _texts(stages[0].tasks, rows),
                 out_dir,
                 vocab_size=self.recipe.vocab_size,
                 max_length=max_length,
-                seed=stage.train.seed,
+                seed=seed,
             )
             return StageReport(stage="initial", seconds=0)
 
@@ -197,55 +197,70 @@ class Pipeline:
         return _Start(str(out_dir), str(out_dir), inputs)
 
     def _prepare(self, stage: EarlierStage, start: _Start) -> None:
-        ((name, task),) = stage.tasks.items()
-        splits = stage.data[name]
-        out_dir = self.folder.data_dir(stage.name)
-        inputs = self._data_inputs(stage, start)
+        for name in stage.tasks:
+            self._prepare_task(stage, name, start)
+
+    def _prepare_task(self, stage: EarlierStage, name: str, start: _Start) -> None:
+        out_dir = self._task_dir(stage.name, name)
+        inputs = self._data_inputs(stage, name, start)
+        report_name = f"{stage.name}-{name}" if len(stage.tasks) > 1 else stage.name
 
         def work() -> StageReport:
             summary = prepare(
-                task,
-                splits,
+                stage.tasks[name],
+                stage.data[name],
                 processor_dir=Path(start.processor),
                 out_dir=out_dir,
                 num_actors=max(1, cluster_cpus() // 2),
+                augment=stage.augment,
+                seed=stage.train.seed,
             )
-            return data_report(stage.name, summary)
+            return data_report(report_name, summary)
 
         self._stage(
-            f"data-{stage.name}", inputs, work, outputs=[out_dir / "train", out_dir / "eval"]
+            f"data-{report_name}", inputs, work, outputs=[out_dir / "train", out_dir / "eval"]
         )
 
-    def _data_inputs(self, stage: EarlierStage, start: _Start) -> str:
-        ((name, task),) = stage.tasks.items()
+    def _data_inputs(self, stage: EarlierStage, name: str, start: _Start) -> str:
         return fingerprint(
             {split: source.fingerprint() for split, source in stage.data[name].items().items()},
-            task.model_dump(mode="json"),
+            stage.tasks[name].model_dump(mode="json"),
+            [item.model_dump(mode="json") for item in stage.augment],
+            stage.train.seed if stage.augment else 0,
             start.fingerprint,
         )
 
+    def _task_dir(self, stage: str, task: str) -> Path:
+        """Where the encoded shards of a task are."""
+        return self.folder.data_dir(stage) / task
+
     def _train(self, stage: EarlierStage, start: _Start) -> Bundle:
-        inputs = fingerprint(self._data_inputs(stage, start), stage.train.model_dump(mode="json"))
+        inputs = fingerprint(
+            {name: self._data_inputs(stage, name, start) for name in stage.tasks},
+            stage.train.model_dump(mode="json"),
+            [item.model_dump(mode="json") for item in stage.objectives],
+            stage.adapter.model_dump(mode="json") if stage.adapter else None,
+        )
         path = self.folder.bundles_dir / stage.name
 
         def work() -> StageReport:
-            ((_, task),) = stage.tasks.items()
             records: list[dict[str, Any]] = []
 
             def on_record(record: Mapping[str, Any]) -> None:
                 records.append(dict(record))
                 self.watcher.record(stage.name, record)
 
-            source = locate(start.model)
             weights = train_model(
-                task,
+                stage.tasks,
                 stage.train,
-                model=source.model,
+                model=locate(start.model).model,
                 processor=start.processor,
-                data_dir=self.folder.data_dir(stage.name),
+                data_dirs={name: self._task_dir(stage.name, name) for name in stage.tasks},
                 out_dir=self.folder.train_dir(stage.name),
                 name=f"run-{inputs[:12]}",
                 on_record=on_record,
+                objectives=stage.objectives,
+                adapter=stage.adapter,
             )
             bundle = self._write_bundle(stage, start, weights, path)
             return train_report(stage.name, bundle, records)
@@ -256,8 +271,6 @@ class Pipeline:
     def _write_bundle(
         self, stage: EarlierStage, start: _Start, weights: Path, path: Path
     ) -> Bundle:
-        ((name, task),) = stage.tasks.items()
-        splits = stage.data[name]
         parent = Path(start.model)
         manifest = Manifest(
             name=self.recipe.name,
@@ -268,40 +281,54 @@ class Pipeline:
             if (parent / "manifest.json").is_file()
             else None,
             recipe=self.recipe.model_dump(mode="json"),
-            data={f"{name}/{split}": s.fingerprint() for split, s in splits.items().items()},
+            data={
+                f"{name}/{split}": source.fingerprint()
+                for name, splits in stage.data.items()
+                for split, source in splits.items().items()
+            },
             properties={"precision": "fp32"},
         )
         with BundleWriter(path) as writer:
             shutil.copytree(weights, writer.model_dir, dirs_exist_ok=True)
             load_processor(start.processor).save_pretrained(writer.processor_dir)
-            predictor = Predictor(writer.draft(manifest), num_threads=os.cpu_count() or 1)
-            examples = SampleStore(self.folder.data_dir(stage.name) / "eval").all()
-            figures = evaluate(task, predictor.runner, predictor.processor, examples)
-            manifest = manifest.model_copy(
-                update={"metrics": {f"{name}/{key}": value for key, value in figures.items()}}
+            draft = writer.draft(manifest)
+            predictors = Predictor.each(draft, num_threads=os.cpu_count() or 1)
+            figures = {
+                f"{name}/{key}": value
+                for name, predictor in predictors.items()
+                for key, value in evaluate(
+                    predictor.task,
+                    predictor.runner,
+                    predictor.processor,
+                    self._eval_examples(stage.name, name),
+                ).items()
+            }
+            manifest = manifest.model_copy(update={"metrics": figures})
+            writer.write_samples(
+                sample
+                for name, predictor in predictors.items()
+                for sample in record_samples(predictor, iterate_rows(stage.data[name].eval))
             )
-            writer.write_samples(record_samples(predictor, iterate_rows(splits.eval)))
             writer.write_card(model_card(manifest, {stage.name: figures}))
             return writer.finish(manifest)
 
-    def _eval_examples(self) -> list[Any]:
-        return SampleStore(self.folder.data_dir("trained") / "eval").all()
+    def _eval_examples(self, stage: str, task: str) -> list[Example]:
+        return SampleStore(self._task_dir(stage, task) / "eval").all()
 
     def _shards(self) -> list[tuple[str, Path]]:
         return [
-            (f"{stage.name}/{split}", self.folder.data_dir(stage.name) / split)
+            (f"{stage.name}/{name}/{split}", self._task_dir(stage.name, name) / split)
             for stage in self.recipe.stages()
+            for name in stage.tasks
             for split in ("train", "eval")
         ]
 
 
-def _texts(source: Source) -> Iterator[str]:
-    """The running text of every row that has some; the data stage reports the others."""
-    for row in iterate_rows(source):
-        try:
-            yield running_text(row)
-        except DataError:
-            continue
+def _texts(tasks: Mapping[str, Task], sources: Mapping[str, Source]) -> Iterator[str]:
+    """The texts of all rows; the data stage reports those that have none."""
+    for name, source in sources.items():
+        for row in iterate_rows(source):
+            yield from tasks[name].texts(row)
 
 
 def _are_whole(outputs: list[Path]) -> bool:

@@ -1,39 +1,54 @@
 """The recipe: one YAML page that says everything about a run."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from ray_sft.compression import Compress
 from ray_sft.core import Config, apply_overrides, load_tree, validate
-from ray_sft.data import Splits
+from ray_sft.data import AnyAugmentation, Splits
+from ray_sft.models import Lora
+from ray_sft.objectives import Objectives
 from ray_sft.recipes import find_recipe
 from ray_sft.tasks import AnyTask
 from ray_sft.training import Train
 
 __all__ = ["EarlierStage", "Recipe", "Stage", "load_recipe"]
 
+_TASK_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+_OWN_MODEL = ("causal_lm", "masked_lm")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 class Stage(Config):
     """One training of a model: what to learn, from which rows, how."""
 
-    tasks: dict[str, AnyTask] = Field(min_length=1)
-    """What the model is asked to do, by a name of your choice."""
+    tasks: dict[Annotated[str, Field(pattern=_TASK_NAME)], AnyTask] = Field(min_length=1)
+    """What the model is asked to do, by a name of your choice; several tasks share one model."""
     data: dict[str, Splits] = Field(default_factory=dict)
     """The rows of each task, under the same name."""
+    augment: tuple[AnyAugmentation, ...] = ()
+    """Operations that each add changed copies of the training rows; evaluation never sees them."""
+    objectives: Objectives = ()
+    """What is put around the loss, the first one innermost."""
+    adapter: Lora | None = None
+    """Train an adapter instead of the whole model; it is merged at the end."""
     train: Train = Train()
     """How to train."""
 
     @model_validator(mode="after")
-    def _one_task(self) -> Self:
-        if len(self.tasks) > 1:
+    def _tasks_can_share(self) -> Self:
+        alone = {name: task for name, task in self.tasks.items() if task.head in _OWN_MODEL}
+        if len(self.tasks) > 1 and alone:
+            name, task = next(iter(alone.items()))
             raise ValueError(
-                f"tasks: this version trains one task at a time, the recipe names "
-                f"{', '.join(self.tasks)}"
+                f"tasks: '{name}' ({task.kind}) cannot share a model with other tasks, since its "
+                "head is tied to the model's own embeddings; give it a stage of its own under "
+                "'before'"
             )
+        if unknown := sorted(set(self.train.task_weights) - set(self.tasks)):
+            raise ValueError(f"train.task_weights: '{unknown[0]}' is no task of the stage")
         return self
 
 
@@ -52,10 +67,10 @@ class Recipe(Stage):
     model: str = "embedded/minilm"
     """Where to start: ``embedded/...``, a hub id, a folder, or a bundle."""
     vocab_size: int = Field(default=4096, ge=300, le=65536)
-    """Size of the vocabulary that ``embedded/tiny-llama`` learns from the run's text."""
+    """Size of the vocabulary that a model made from scratch learns from the run's text."""
     before: tuple[EarlierStage, ...] = ()
     """Stages that run first, each on the model of the one before. One without ``data`` reads the
-    rows of the recipe's own task."""
+    rows of the recipe's first task."""
     compress: Compress | None = None
     """What to make of the trained model; leave it out to keep only that."""
 
@@ -77,15 +92,17 @@ class Recipe(Stage):
 
     def stages(self) -> list[EarlierStage]:
         """All stages in order, the last under the name ``trained``, each with its own data."""
-        (splits,) = self.data.values()
         earlier = [
-            stage
-            if stage.data
-            else stage.model_copy(update={"data": dict.fromkeys(stage.tasks, splits)})
+            stage if stage.data else stage.model_copy(update={"data": self._own_rows(stage)})
             for stage in self.before
         ]
-        last = EarlierStage(name="trained", tasks=self.tasks, data=self.data, train=self.train)
-        return [*earlier, last]
+        shared = {name: getattr(self, name) for name in Stage.model_fields}
+        return [*earlier, EarlierStage(name="trained", **shared)]
+
+    def _own_rows(self, stage: Stage) -> dict[str, Splits]:
+        """The rows of the recipe's first task, with the columns that a task of ``stage`` reads."""
+        splits = next(iter(self.data.values()))
+        return {name: splits.mapping(tuple(task.columns)) for name, task in stage.tasks.items()}
 
 
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -14,9 +14,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from ray_sft.recipe import Recipe
 from ray_sft.run_folder import RunFolder, StageReport
+from ray_sft.tasks.entity_metrics import entity_table
 
 __all__ = ["ProgressWatcher", "show_recipe", "show_reports"]
 
@@ -94,7 +96,32 @@ def show_reports(console: Console, folder: RunFolder, reports: Sequence[StageRep
         time = "already done" if report.cached and time else time
         table.add_row(report.stage, time, size, _figures(report.quality), _figures(report.speed))
     console.print(table)
+    last = reports[-1] if reports else StageReport(stage="", seconds=0)
+    for name, figures in _by_task(last.quality).items():
+        if any(figure.startswith("f1[") for figure in figures):
+            console.print(_label_table(f"{last.stage} {name}".strip(), figures))
     console.print(f"report: {folder.path / 'report.html'}", soft_wrap=True)
+
+
+def _by_task(quality: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Figures by task, which has no name where there is only one."""
+    found: dict[str, dict[str, float]] = {}
+    for name, value in quality.items():
+        task, _, figure = name.rpartition("/")
+        found.setdefault(task, {})[figure] = value
+    return found
+
+
+def _label_table(title: str, figures: Mapping[str, float]) -> Table:
+    """Precision, recall and F1 of every entity type."""
+    table = Table(title=title)
+    table.add_column("label")
+    for column in ("precision", "recall", "f1", "support"):
+        table.add_column(column, justify="right")
+    for row in entity_table(figures):
+        shares = (f"{share:.4f}" for share in (row.precision, row.recall, row.f1))
+        table.add_row(Text(row.label), *shares, str(row.support))
+    return table
 
 
 def show_recipe(console: Console, recipe: Recipe) -> None:
@@ -120,7 +147,9 @@ def show_recipe(console: Console, recipe: Recipe) -> None:
 
 
 def _figures(figures: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_figure(value)}" for name, value in figures.items())
+    """Figures in a line; those of single labels have a table of their own."""
+    shown = {name: value for name, value in figures.items() if "[" not in name}
+    return ", ".join(f"{name} {_figure(value)}" for name, value in shown.items())
 
 
 def _figure(value: Any) -> str:

@@ -24,7 +24,7 @@ def train_report(stage: str, bundle: Bundle, records: Sequence[Mapping[str, Any]
         stage=f"train-{stage}",
         seconds=0,
         size_bytes=bundle.num_bytes,
-        quality={name.partition("/")[2]: value for name, value in bundle.manifest.metrics.items()},
+        quality=_quality(bundle.manifest.metrics),
         speed={"tokens_per_s": rates[len(rates) // 2]} if rates else {},
         details={"num_steps": int(steps[-1]["step"]) if steps else 0},
     )
@@ -36,7 +36,7 @@ def bundle_report(step: StepReport, *, cached: bool) -> StageReport:
         stage=f"bundle-{step.variant}",
         seconds=0,
         size_bytes=step.num_bytes,
-        quality={name.partition("/")[2]: value for name, value in step.metrics.items()},
+        quality=_quality(step.metrics),
         speed={
             "p50_ms": step.p50_ms,
             step.throughput_unit: step.throughput,
@@ -45,3 +45,11 @@ def bundle_report(step: StepReport, *, cached: bool) -> StageReport:
         details=step.model_dump(mode="json"),
         cached=cached,
     )
+
+
+def _quality(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Figures by name; of several tasks with the task before it, the counts left out."""
+    tasks = {name.partition("/")[0] for name in metrics}
+    if len(tasks) == 1:
+        return {name.partition("/")[2]: value for name, value in metrics.items()}
+    return {k: v for k, v in metrics.items() if not k.partition("/")[2].startswith("num_")}

@@ -19,8 +19,11 @@ from serve.endpoints import (
     chat_router,
     classify_router,
     docs_router,
+    embeddings_router,
+    entities_router,
     health_router,
     models_router,
+    rank_router,
 )
 from serve.errors import ApiError, error_body, explain_problem
 from serve.keys import KeyRing
@@ -75,6 +78,9 @@ def create_api(args: ServiceArgs, *, models: Models, metrics: ServiceMetrics) ->
     )
     routers = (
         classify_router(models, max_inputs=args.max_inputs),
+        entities_router(models, max_inputs=args.max_inputs),
+        embeddings_router(models, max_inputs=args.max_inputs),
+        rank_router(models, max_inputs=args.max_inputs),
         chat_router(models, metrics, max_tokens=args.max_tokens),
         models_router(models),
         health_router(models, metrics),

@@ -4,7 +4,7 @@ One function for each member; `TASKS`, `PASSES` name them. A member without a fa
 contract tests by its name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_args
@@ -12,14 +12,30 @@ from typing import Any, get_args
 import torch
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
     LlamaConfig,
     LlamaForCausalLM,
 )
 
 from ray_sft.compression import AnyPass, ExportOnnx, Pass, QuantizeInt4, QuantizeInt8
-from ray_sft.models import train_tokenizer
-from ray_sft.tasks import AnyTask, CausalLanguageModel, Processor, Row, SequenceClassification, Task
+from ray_sft.data.augment import Augmentation, CharacterNoise, Eda, SurfaceNoise
+from ray_sft.models import HeadedEncoder, HeadView, train_tokenizer, train_wordpiece
+from ray_sft.objectives import AnyObjective, Fgm, LabelSmoothing, Objective, RDrop
+from ray_sft.tasks import (
+    AnyTask,
+    CausalLanguageModel,
+    Embedding,
+    MaskedLanguageModel,
+    Processor,
+    Ranking,
+    Row,
+    SequenceClassification,
+    Task,
+    TokenClassification,
+)
 
 TEXTS = (
     "Where is my parcel? It was due on Monday 12 May.",
@@ -50,9 +66,8 @@ def tiny_processor() -> Processor:
     return train_tokenizer(TEXTS * 20, vocab_size=420)
 
 
-def tiny_encoder(num_labels: int) -> BertForSequenceClassification:
-    torch.manual_seed(0)
-    config = BertConfig(
+def tiny_encoder_config(num_labels: int) -> BertConfig:
+    return BertConfig(
         vocab_size=len(tiny_processor()),
         hidden_size=32,
         num_hidden_layers=2,
@@ -62,7 +77,16 @@ def tiny_encoder(num_labels: int) -> BertForSequenceClassification:
         initializer_range=0.3,  # far from flat, so that a wrong token shows in the loss
         pad_token_id=tiny_processor().pad_token_id,
     )
-    return BertForSequenceClassification(config).eval()
+
+
+def tiny_encoder(num_labels: int) -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    return BertForSequenceClassification(tiny_encoder_config(num_labels)).eval()
+
+
+def tiny_tagger(num_labels: int) -> BertForTokenClassification:
+    torch.manual_seed(0)
+    return BertForTokenClassification(tiny_encoder_config(num_labels)).eval()
 
 
 def tiny_decoder(*, attention: str = "sdpa") -> LlamaForCausalLM:
@@ -109,6 +133,34 @@ def sequence_classification() -> TaskCase:
     )
 
 
+TAGGED = (
+    "My/O parcel/B-thing left/O New/B-place York/I-place on/O Monday/B-day Tuesday/B-day ./O",
+    "refund/O Anna/B-person",
+    "转/O 账/B-thing 没/O 到/O 上/B-place 海/I-place 。/O",
+)
+ENTITIES = ("day", "person", "place", "thing")
+
+
+def tagged(sentence: str) -> dict[str, Any]:
+    """The row that "word/tag word/tag" means."""
+    pairs = [pair.rsplit("/", 1) for pair in sentence.split(" ")]
+    return {"tokens": [word for word, _ in pairs], "tags": [tag for _, tag in pairs]}
+
+
+def token_classification() -> TaskCase:
+    rows = tuple(tagged(sentence) for sentence in TAGGED)
+    return TaskCase(
+        task=TokenClassification(labels=ENTITIES, max_length=64),
+        rows=rows,
+        unlabelled=(
+            *({"text": text} for text in TEXTS),
+            *({"tokens": row["tokens"]} for row in rows),
+        ),
+        model=tiny_tagger(1 + 2 * len(ENTITIES)),
+        processor=tiny_processor(),
+    )
+
+
 def causal_language_model() -> TaskCase:
     rows = (
         conversation(TEXTS[0], "Let me look.", TEXTS[1], "It is on its way."),
@@ -125,8 +177,65 @@ def causal_language_model() -> TaskCase:
     )
 
 
+@cache
+def tiny_wordpiece() -> Processor:
+    return train_wordpiece(TEXTS * 20, vocab_size=300)
+
+
+def masked_language_model() -> TaskCase:
+    torch.manual_seed(0)
+    processor = tiny_wordpiece()
+    config = tiny_encoder_config(2)
+    config.vocab_size = len(processor)
+    return TaskCase(
+        task=MaskedLanguageModel(max_length=64, mask_rate=0.3),
+        rows=tuple({"text": text} for text in TEXTS),
+        unlabelled=(),
+        model=BertForMaskedLM(config).eval(),
+        processor=processor,
+    )
+
+
+def ranking() -> TaskCase:
+    offers = tuple(
+        {"history": list(TEXTS[:count]), "candidate": TEXTS[-1 - count]} for count in range(4)
+    )
+    return TaskCase(
+        task=Ranking(max_length=96, max_history=2),
+        rows=tuple(row | {"label": index % 2} for index, row in enumerate(offers)),
+        unlabelled=offers,
+        model=tiny_encoder(1),
+        processor=tiny_processor(),
+    )
+
+
+def tiny_headed(tasks: Mapping[str, Task]) -> HeadedEncoder:
+    torch.manual_seed(0)
+    return HeadedEncoder(BertModel(tiny_encoder_config(2)), tasks).eval()
+
+
+def embedding() -> TaskCase:
+    task = Embedding(max_length=64, temperature=0.5)
+    triples = (
+        {"text": TEXTS[0], "positive": TEXTS[5], "negatives": [TEXTS[1], TEXTS[2]]},
+        {"text": TEXTS[1], "positive": TEXTS[4], "negatives": TEXTS[3]},
+        {"text": TEXTS[3], "positive": TEXTS[0], "negatives": [TEXTS[5], TEXTS[4], TEXTS[2]]},
+    )
+    return TaskCase(
+        task=task,
+        rows=triples,
+        unlabelled=tuple({"text": text} for text in TEXTS),
+        model=HeadView(tiny_headed({"vector": task}), "vector").eval(),
+        processor=tiny_processor(),
+    )
+
+
 TASKS: dict[type[Task], Callable[[], TaskCase]] = {
     SequenceClassification: sequence_classification,
+    TokenClassification: token_classification,
+    Ranking: ranking,
+    Embedding: embedding,
+    MaskedLanguageModel: masked_language_model,
     CausalLanguageModel: causal_language_model,
 }
 
@@ -134,6 +243,18 @@ PASSES: dict[type[Pass], Callable[[], Pass]] = {
     ExportOnnx: ExportOnnx,
     QuantizeInt8: QuantizeInt8,
     QuantizeInt4: QuantizeInt4,
+}
+
+OBJECTIVES: dict[type[Objective], Callable[[], Objective]] = {
+    RDrop: lambda: RDrop(alpha=0.8),
+    Fgm: lambda: Fgm(epsilon=0.5, weight=0.7),
+    LabelSmoothing: lambda: LabelSmoothing(epsilon=0.2),
+}
+
+AUGMENTATIONS: dict[type[Augmentation], Callable[[], Augmentation]] = {
+    CharacterNoise: CharacterNoise,
+    Eda: Eda,
+    SurfaceNoise: SurfaceNoise,
 }
 
 
@@ -144,3 +265,4 @@ def members(union: Any) -> tuple[type, ...]:
 
 TASK_TYPES: tuple[type[Task], ...] = members(AnyTask)
 PASS_TYPES: tuple[type[Pass], ...] = members(AnyPass)
+OBJECTIVE_TYPES: tuple[type[Objective], ...] = members(AnyObjective)

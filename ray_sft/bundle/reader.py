@@ -83,11 +83,18 @@ class Bundle:
         assert not others, "a bundle of several tasks has no single task"
         return self.manifest.tasks[name]
 
-    def samples(self) -> Iterator[dict[str, Any]]:
-        """Pairs of ``request`` and expected ``response``."""
+    @property
+    def is_decoder(self) -> bool:
+        """Whether the model generates text."""
+        return any(task.head == "causal_lm" for task in self.manifest.tasks.values())
+
+    def samples(self, task: str = "") -> Iterator[dict[str, Any]]:
+        """Pairs of ``request`` and expected ``response``, of one ``task`` or of all."""
         with (self.path / "samples.jsonl").open(encoding="utf-8") as file:
             for line in file:
-                yield json.loads(line)
+                sample = json.loads(line)
+                if not task or sample.get("task", task) == task:
+                    yield sample
 
     def _check_files(self) -> None:
         present = {

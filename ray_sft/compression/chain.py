@@ -43,7 +43,7 @@ class _Measured:
     """A bundle at work."""
 
     bundle: Bundle
-    predictor: Predictor
+    predictors: Mapping[str, Predictor]
     workload: Workload
     report: StepReport
 
@@ -112,17 +112,19 @@ class _Chain:
         self.config = config
         self.examples = examples
         self.num_threads = num_threads
-        predictor = Predictor(source, num_threads=num_threads, spinning=False)
-        requests = [sample["request"] for sample in source.samples()]
-        self.requests = requests
-        encoded = predictor.encode(requests)
-        self.samples = [item for item in encoded if isinstance(item, Example)]
-        if not self.samples:
-            raise CompressionError(f"bundle '{source.path}' has no usable sample.")
-        workload = self._workload(predictor)
+        predictors = Predictor.each(source, num_threads=num_threads, spinning=False)
+        self.requests = {n: [s["request"] for s in source.samples(n)] for n in predictors}
+        encoded = {n: one.encode(self.requests[n]) for n, one in predictors.items()}
+        self.samples = {
+            n: [item for item in items if isinstance(item, Example)] for n, items in encoded.items()
+        }
+        for name, samples in self.samples.items():
+            if not samples:
+                raise CompressionError(f"bundle '{source.path}' has no usable sample of '{name}'.")
+        workload = self._workload(predictors)
         (speed,) = measure([workload])
-        report = self._report("source", source, source.path, self._evaluate(predictor), speed)
-        self.source = _Measured(source, predictor, workload, report)
+        report = self._report("source", source, source.path, self._evaluate(predictors), speed)
+        self.source = _Measured(source, predictors, workload, report)
 
     def step(
         self, step: Pass, former: Sequence[_Measured], path: Path, *, is_last: bool
@@ -133,19 +135,26 @@ class _Chain:
             out.copy_processor(parent)
             result = step.apply(parent, out)
             draft = out.draft(draft_manifest(parent, step))
-            predictor = Predictor(draft, num_threads=self.num_threads, spinning=False)
-            parity = gates.logit_difference(self.source.predictor, predictor, self.samples)
+            predictors = Predictor.each(draft, num_threads=self.num_threads, spinning=False)
+            parity = max(
+                gates.logit_difference(self.source.predictors[name], one, self.samples[name])
+                for name, one in predictors.items()
+            )
             if step.is_exact:
                 gates.check_parity(step.kind, parity, self.config.parity_tolerance)
-            metrics = self._evaluate(predictor)
+            metrics = self._evaluate(predictors)
             gates.check_budget(step.kind, self.source.report.metrics, metrics, self.config.budget)
-            workload = self._workload(predictor)
+            workload = self._workload(predictors)
             report = self._compare(step, path, draft, metrics, parity, workload, former)
             if is_last:
                 gates.check_speedup(step.kind, report.speedup_over_source, self.config.min_speedup)
             reports = [item.report for item in former] + [report]
             manifest = complete_manifest(draft.manifest, step, report, result.properties)
-            out.write_samples(record_samples(predictor, self.requests))
+            out.write_samples(
+                sample
+                for name, one in predictors.items()
+                for sample in record_samples(one, self.requests[name])
+            )
             out.write_card(model_card(manifest, {item.variant: card_row(item) for item in reports}))
             bundle = out.finish(manifest)
         logger.info(
@@ -155,7 +164,7 @@ class _Chain:
             report.speedup_over_source,
             self.source.report.variant,
         )
-        return _Measured(bundle, predictor, workload, report)
+        return _Measured(bundle, predictors, workload, report)
 
     def _compare(
         self,
@@ -196,18 +205,21 @@ class _Chain:
             num_threads=self.num_threads,
         )
 
-    def _workload(self, predictor: Predictor) -> Workload:
-        """Evaluation examples, since the samples are few; the samples where there are none."""
-        (task,) = predictor.bundle.manifest.tasks
-        chosen = self.examples.get(task) or self.samples
+    def _workload(self, predictors: Mapping[str, Predictor]) -> Workload:
+        """Evaluation examples of the first task, since the samples are few; else the samples.
+
+        A forward pass computes every head, so one task's examples time the whole model.
+        """
+        name, predictor = next(iter(predictors.items()))
+        chosen = self.examples.get(name) or self.samples[name]
         return make_workload(predictor, chosen, num_threads=self.num_threads)
 
-    def _evaluate(self, predictor: Predictor) -> dict[str, float]:
+    def _evaluate(self, predictors: Mapping[str, Predictor]) -> dict[str, float]:
         return {
             f"{name}/{metric}": value
-            for name, task in predictor.bundle.manifest.tasks.items()
+            for name, one in predictors.items()
             if self.examples.get(name)
             for metric, value in evaluate(
-                task, predictor.runner, predictor.processor, self.examples[name]
+                one.task, one.runner, one.processor, self.examples[name]
             ).items()
         }

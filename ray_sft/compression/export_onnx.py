@@ -29,7 +29,7 @@ from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import Pass, PassResult, Precision
 from ray_sft.compression.graph import save_graph
 from ray_sft.core import CompressionError
-from ray_sft.models import load_model, load_processor
+from ray_sft.models import load_processor, load_tasks, uses_heads
 from ray_sft.tasks import Example
 
 __all__ = ["ExportOnnx"]
@@ -65,7 +65,7 @@ class ExportOnnx(Pass):
 
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: decoders must be of an architecture that the builder knows."""
-        if source.task.head != "causal_lm":
+        if not source.is_decoder:
             return
         path = source.model_dir / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -84,7 +84,7 @@ class ExportOnnx(Pass):
 
     def apply(self, source: Bundle, out: BundleWriter) -> PassResult:
         """See `Pass.apply`."""
-        if source.task.head == "causal_lm":
+        if source.is_decoder:
             self._build_decoder(source, out.model_dir)
         else:
             _export_encoder(source, out.model_dir)
@@ -126,7 +126,8 @@ class ExportOnnx(Pass):
 
 def _export_encoder(source: Bundle, model_dir: Path) -> None:
     processor = load_processor(source.processor_dir)
-    model = load_model(str(source.model_dir), source.task, processor=processor).eval()
+    tasks = source.manifest.tasks
+    model = load_tasks(str(source.model_dir), tasks, processor=processor).eval()
     inputs = _trace_inputs(source, processor)
     axes = {name: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for name in inputs}
     options = OnnxConfig(dynamic=True, dynamic_shapes=axes, opset_version=20)
@@ -138,19 +139,21 @@ def _export_encoder(source: Bundle, model_dir: Path) -> None:
                 f"export_onnx cannot trace {type(model).__name__}: {error}"
             ) from error
         graph = onnx.load(Path(folder) / "model.onnx")
+    wanted = set(tasks) if uses_heads(tasks) else {"logits"}
     names = {value.name for value in graph.graph.output}
-    if "logits" not in names:
-        raise CompressionError(f"export_onnx: the graph has no output 'logits' but {names}.")
+    if missing := sorted(wanted - names):
+        raise CompressionError(f"export_onnx: the graph has no output '{missing[0]}' but {names}.")
     save_graph(graph, model_dir)
 
 
 def _trace_inputs(source: Bundle, processor: Any) -> dict[str, torch.Tensor]:
     """Two samples of at least 11 tokens: tracing takes an axis of length 0 or 1 for a constant."""
-    encoded = source.task.encode([pair["request"] for pair in source.samples()], processor)
+    name, task = next(iter(source.manifest.tasks.items()))
+    encoded = task.encode([pair["request"] for pair in source.samples(name)], processor)
     examples = [item for item in encoded if isinstance(item, Example)]
     if not examples:
         raise CompressionError(f"bundle '{source.path}' has no usable sample to trace with.")
-    batch = source.task.collate([examples[0], examples[-1]], processor)
+    batch = task.collate([examples[0], examples[-1]], processor)
     missing = max(0, 11 - batch["input_ids"].shape[1])
     fill = {"input_ids": processor.pad_token_id, "attention_mask": 0}
     return {

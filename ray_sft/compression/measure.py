@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ray_sft.inference import OnnxRunner, Predictor, SlotDecoder, TorchRunner, torch_threads
+from ray_sft.inference import Predictor, SlotDecoder, TorchRunner, torch_threads
 from ray_sft.tasks import Array, Example
 
 __all__ = ["Speed", "Workload", "make_workload", "measure"]
@@ -86,8 +86,8 @@ class GenerationWorkload:
         self._prompts = np.stack([example.arrays["input_ids"][:width] for example in chosen])
         self._num_threads = num_threads
         self._module: Any = None
-        if isinstance(predictor.runner, TorchRunner):
-            self._module = predictor.runner.module
+        if isinstance(predictor.model, TorchRunner):
+            self._module = predictor.model.module
             self._pad_token_id = predictor.processor.pad_token_id
         else:
             self._decoder = SlotDecoder(
@@ -143,7 +143,6 @@ def make_workload(
     assert examples
     if predictor.task.head == "causal_lm":
         return GenerationWorkload(predictor, examples, num_threads=num_threads)
-    assert isinstance(predictor.runner, TorchRunner | OnnxRunner)
     return ScoringWorkload(predictor, examples)
 
 

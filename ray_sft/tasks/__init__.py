@@ -16,7 +16,9 @@ from ray_sft.tasks.base import (
     Batch,
     Encoded,
     Example,
+    Head,
     Loss,
+    LossFn,
     Metrics,
     Outputs,
     Processor,
@@ -27,7 +29,11 @@ from ray_sft.tasks.base import (
     TensorBatch,
 )
 from ray_sft.tasks.causal_language_model import CausalLanguageModel
+from ray_sft.tasks.embedding import Embedding
+from ray_sft.tasks.masked_language_model import MaskedLanguageModel
+from ray_sft.tasks.ranking import Ranking
 from ray_sft.tasks.sequence_classification import SequenceClassification
+from ray_sft.tasks.token_classification import TokenClassification
 
 __all__ = [
     "IGNORED",
@@ -35,21 +41,33 @@ __all__ = [
     "Array",
     "Batch",
     "CausalLanguageModel",
+    "Embedding",
     "Encoded",
     "Example",
+    "Head",
     "Loss",
+    "LossFn",
+    "MaskedLanguageModel",
     "Metrics",
     "Outputs",
     "Processor",
+    "Ranking",
     "Rejected",
     "Row",
     "Runner",
     "SequenceClassification",
     "Task",
     "TensorBatch",
+    "TokenClassification",
 ]
 
 AnyTask: TypeAlias = Annotated[
-    SequenceClassification | CausalLanguageModel, Field(discriminator="kind")
+    SequenceClassification
+    | TokenClassification
+    | Ranking
+    | Embedding
+    | MaskedLanguageModel
+    | CausalLanguageModel,
+    Field(discriminator="kind"),
 ]
 """Every task that a recipe may name, by its ``kind``."""

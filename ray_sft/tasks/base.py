@@ -8,7 +8,7 @@ an image processor, a feature extractor), and an example is a set of named array
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
@@ -24,7 +24,9 @@ __all__ = [
     "Batch",
     "Encoded",
     "Example",
+    "Head",
     "Loss",
+    "LossFn",
     "Metrics",
     "Outputs",
     "Processor",
@@ -48,6 +50,10 @@ Runner: TypeAlias = Callable[[Batch], Outputs]
 """Runs a model forward, on torch or ONNX Runtime: named arrays in, named arrays out."""
 Processor: TypeAlias = Any
 """A transformers tokenizer, image processor or feature extractor."""
+Head: TypeAlias = Literal[
+    "sequence_classification", "token_classification", "masked_lm", "causal_lm", "embedding"
+]
+"""What stands on the backbone, as `ray_sft.models` spells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,15 @@ class Loss:
     loss_sum: torch.Tensor
     """Scalar; the sum over targets, in nats. Zero, but attached to the graph, without targets."""
     num_targets: int
-    outputs: TensorBatch = field(default_factory=dict)
+    logits: torch.Tensor
+    """Scores of the classes at each target, shape (num_targets, classes), float32; what
+    objectives compare and smooth. ``cross_entropy(logits, targets)`` summed is ``loss_sum``."""
+    targets: torch.Tensor
+    """The right class at each target, shape (num_targets,), int64."""
+
+
+LossFn: TypeAlias = Callable[[TensorBatch], Loss]
+"""The loss of a micro-batch under the model that is trained; objectives wrap one."""
 
 
 class Metrics(ABC):
@@ -103,14 +117,16 @@ class Task(Config, ABC):
 
     columns: ClassVar[Mapping[str, str]]
     """Input column -> one sentence about it."""
-    head: ClassVar[Literal["sequence_classification", "causal_lm"]]
-    """The kind of model head, as `ray_sft.models` spells it."""
+    head: ClassVar[Head]
+    """The kind of model head."""
     main_metric: ClassVar[tuple[str, Literal["max", "min"]]]
     """The figure that budgets and best checkpoints use, and its better direction."""
     can_pack: ClassVar[bool] = False
     """Whether `pack` may put several examples into one row."""
     Request: ClassVar[type[BaseModel]]
     Response: ClassVar[type[BaseModel]]
+
+    kind: str
 
     def observed_columns(self) -> tuple[str, ...]:
         """Columns whose distinct values `resolve` wants to see before training."""
@@ -125,6 +141,11 @@ class Task(Config, ABC):
         """Raises DataError where ``split`` holds values that training has not seen."""
         del values, split
 
+    def texts(self, row: Row) -> list[str]:
+        """The texts of a row, from which a tokenizer can be learned; none where it has none."""
+        text = row.get("text")
+        return [text] if isinstance(text, str) and text.strip() else []
+
     def model_options(self) -> dict[str, Any]:
         """Options for the model's configuration, such as the number of labels."""
         return {}
@@ -135,6 +156,15 @@ class Task(Config, ABC):
 
         Only numpy arrays; runs in data workers and in the service alike.
         """
+
+    def resample(self, example: Example, processor: Processor, rng: np.random.Generator) -> Example:
+        """``example`` as training sees it this time; the default is no other than evaluation's.
+
+        ``rng`` depends on the seed, the epoch and the sample alone, so a resumed run draws the
+        same. Length and number of targets stay as they are.
+        """
+        del processor, rng
+        return example
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], processor: Processor) -> Batch:

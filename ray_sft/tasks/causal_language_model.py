@@ -6,7 +6,7 @@ turn has ended" are targets, its end-of-turn token included. It never comes from
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from ray_sft.tasks.base import (
     Batch,
     Encoded,
     Example,
+    Head,
     Loss,
     Metrics,
     Outputs,
@@ -31,11 +32,16 @@ from ray_sft.tasks.base import (
 )
 from ray_sft.tasks.chat import Message, encode_chat, encode_prompt, messages_of, render
 from ray_sft.tasks.control_tokens import control_tokens, without_tokens
+from ray_sft.tasks.language_model_score import (
+    LanguageModelMetrics,
+    LanguageModelScore,
+    decode_scores,
+    score_targets,
+)
 
 __all__ = [
     "CausalLanguageModel",
     "ChatRequest",
-    "LanguageModelScore",
     "Message",
     "encode_prompt",
     "render",
@@ -49,47 +55,6 @@ class ChatRequest(BaseModel):
     messages: list[Message] = Field(min_length=1)
 
 
-class LanguageModelScore(BaseModel):
-    """How well the model predicts the targets of one example."""
-
-    loss_sum: float
-    """Negative log-likelihood of the targets in nats."""
-    num_targets: int
-
-
-class LanguageModelMetrics(Metrics):
-    """Loss per target token in nats, and its exponential."""
-
-    def __init__(self) -> None:
-        """An empty accumulator."""
-        self.loss_sums: list[float] = []
-        self.num_targets = 0
-
-    def update(self, responses: Sequence[BaseModel], examples: Sequence[Example]) -> None:
-        """See `Metrics.update`."""
-        assert len(responses) == len(examples)
-        for response in responses:
-            assert isinstance(response, LanguageModelScore)
-            self.loss_sums.append(response.loss_sum)
-            self.num_targets += response.num_targets
-
-    def merge(self, other: Self) -> None:
-        """See `Metrics.merge`."""
-        self.loss_sums += other.loss_sums
-        self.num_targets += other.num_targets
-
-    def compute(self) -> dict[str, float]:
-        """``loss`` (nats a target token), ``perplexity``, ``num_targets`` and ``num_rows``."""
-        total = float(np.sum(np.sort(self.loss_sums)))  # sorted: independent of the order of rows
-        loss = total / self.num_targets if self.num_targets else float("nan")
-        return {
-            "loss": loss,
-            "perplexity": float(np.exp(min(loss, 700.0))),
-            "num_targets": float(self.num_targets),
-            "num_rows": float(len(self.loss_sums)),
-        }
-
-
 class CausalLanguageModel(Task):
     """Next-token prediction on conversations (replies only) or on raw text (every token)."""
 
@@ -97,7 +62,7 @@ class CausalLanguageModel(Task):
         "messages": "a list of {role, content}; with format: chat",
         "text": "running text; with format: text (messages are joined where it is missing)",
     }
-    head: ClassVar[Literal["sequence_classification", "causal_lm"]] = "causal_lm"
+    head: ClassVar[Head] = "causal_lm"
     main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
     can_pack: ClassVar[bool] = True
     Request: ClassVar[type[BaseModel]] = ChatRequest
@@ -108,6 +73,13 @@ class CausalLanguageModel(Task):
     """``chat`` trains the assistant's turns of ``messages``, ``text`` every token of ``text``."""
     max_length: int = Field(default=512, ge=8, le=131072)
     """The longest example in tokens; training cuts longer ones at the end and counts them."""
+
+    def texts(self, row: Row) -> list[str]:
+        """See `Task.texts`."""
+        try:
+            return [running_text(row)]
+        except DataError:
+            return []
 
     def encode(self, rows: Sequence[Row], processor: Processor) -> list[Encoded]:
         """``input_ids`` and ``labels`` (tokens,); ``labels`` are -100 outside the targets."""
@@ -185,35 +157,19 @@ class CausalLanguageModel(Task):
         targets_N = targets_BT[is_target_BT]
         loss_sum = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="sum")
         loss_sum = loss_sum + 0.0 * logits_BTV[:, :1, :1].float().sum()  # keeps the graph attached
-        return Loss(loss_sum, len(targets_N), {"logits": logits_BTV})
+        return Loss(loss_sum, len(targets_N), logits_NV, targets_N)
 
     def predict(self, model: Runner, batch: Batch) -> Outputs:
-        """``loss_sum`` (nats) and ``num_targets``, both (batch,)."""
+        """See `score_targets`; a token is predicted from what stands before it."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        logits_BTV = model(inputs)["logits"][:, :-1]
-        targets_BT = batch["labels"][:, 1:]
-        loss_sums = np.zeros(len(targets_BT))
-        for row, (logits_TV, targets_T) in enumerate(zip(logits_BTV, targets_BT, strict=True)):
-            positions = np.flatnonzero(targets_T != IGNORED)
-            chosen_NV = logits_TV[positions].astype(np.float64)
-            top_N = chosen_NV.max(axis=-1, initial=-np.inf)
-            log_sum_N = top_N + np.log(np.exp(chosen_NV - top_N[:, None]).sum(axis=-1))
-            loss_sums[row] = (
-                log_sum_N - chosen_NV[np.arange(len(positions)), targets_T[positions]]
-            ).sum()
-        return {"loss_sum": loss_sums, "num_targets": (targets_BT != IGNORED).sum(axis=1)}
+        return score_targets(model(inputs)["logits"][:, :-1], batch["labels"][:, 1:])
 
     def decode(
         self, outputs: Outputs, examples: Sequence[Example], processor: Processor
     ) -> list[BaseModel]:
         """A `LanguageModelScore` per example."""
         del processor, examples
-        return [
-            LanguageModelScore(loss_sum=float(loss_sum), num_targets=int(num_targets))
-            for loss_sum, num_targets in zip(
-                outputs["loss_sum"], outputs["num_targets"], strict=True
-            )
-        ]
+        return decode_scores(outputs)
 
     def metrics(self) -> Metrics:
         """See `LanguageModelMetrics`."""

@@ -16,6 +16,7 @@ from ray_sft.tasks.base import (
     Batch,
     Encoded,
     Example,
+    Head,
     Loss,
     Metrics,
     Outputs,
@@ -104,7 +105,7 @@ class SequenceClassification(Task):
         "text": "the text to classify",
         "label": "its label, as a word; not needed for prediction",
     }
-    head: ClassVar[Literal["sequence_classification", "causal_lm"]] = "sequence_classification"
+    head: ClassVar[Head] = "sequence_classification"
     main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
     Request: ClassVar[type[BaseModel]] = ClassificationRequest
     Response: ClassVar[type[BaseModel]] = ClassificationResponse
@@ -220,10 +221,10 @@ class SequenceClassification(Task):
         labels_B = batch["labels"]
         outputs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         logits_BC = outputs.logits.float()
-        loss_sum = torch.nn.functional.cross_entropy(
-            logits_BC, labels_B, ignore_index=IGNORED, reduction="sum"
-        )
-        return Loss(loss_sum, int((labels_B != IGNORED).sum()), {"logits": logits_BC})
+        is_target_B = labels_B != IGNORED
+        logits_NC, targets_N = logits_BC[is_target_B], labels_B[is_target_B]
+        loss_sum = torch.nn.functional.cross_entropy(logits_NC, targets_N, reduction="sum")
+        return Loss(loss_sum, len(targets_N), logits_NC, targets_N)
 
     def predict(self, model: Runner, batch: Batch) -> Outputs:
         """``probabilities`` (batch, labels)."""

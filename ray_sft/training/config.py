@@ -1,6 +1,6 @@
 """What a recipe may set about training."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -44,6 +44,8 @@ class Train(Config):
     """Training processes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto`` takes GPUs where the cluster has one for each worker."""
+    task_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Weight of each task's mean loss, by its name; 1 for those left out."""
     seed: int = Field(default=0, ge=0)
     """Seeds the order of rows, new weights and dropout."""
     evaluate_every: int = Field(default=0, ge=0)

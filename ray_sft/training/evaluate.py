@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-from ray_sft.inference import TorchRunner, plan_batches
-from ray_sft.tasks import Example, Processor, Task
+from ray_sft.inference import HeadRunner, TorchRunner, plan_batches
+from ray_sft.tasks import Example, Processor, Runner, Task
 
 __all__ = ["evaluate_sharded"]
 
@@ -17,17 +17,22 @@ def evaluate_sharded(
     processor: Processor,
     examples: Sequence[Example],
     *,
+    head: str = "",
     max_batch_tokens: int,
     precision: str,
 ) -> dict[str, float]:
     """The task's metrics over ``examples``, the same on every rank.
+
+    ``head`` names the task's output where ``module`` has several.
 
     Batches go to ranks in turn. A rank without a batch left runs the first one again and does not
     count it: under ZeRO-3 every rank must run the model equally often.
     """
     rank, world_size = dist.get_rank(), dist.get_world_size()
     device = next(module.parameters()).device
-    runner = TorchRunner(module, device=str(device))
+    runner: Runner = TorchRunner(module, device=str(device))
+    if head:
+        runner = HeadRunner(runner, head)
     batches = plan_batches([e.length for e in examples], max_batch_tokens=max_batch_tokens)
     metrics = task.metrics()
     for first in range(0, len(batches), world_size):

@@ -15,6 +15,8 @@ import ray.train
 import ray.train.torch
 
 from ray_sft.core import ConfigError, TrainingError
+from ray_sft.models import Lora
+from ray_sft.objectives import AnyObjective
 from ray_sft.tasks import AnyTask
 from ray_sft.training.config import Train
 from ray_sft.training.loop import WEIGHTS, Job, run_worker
@@ -74,34 +76,48 @@ def _nodes() -> list[dict[str, float]]:
 
 
 def train_model(
-    task: AnyTask,
+    tasks: Mapping[str, AnyTask],
     train: Train,
     *,
     model: str,
     processor: str,
-    data_dir: Path,
+    data_dirs: Mapping[str, Path],
     out_dir: Path,
     name: str,
     on_record: Callable[[Mapping[str, Any]], None],
+    objectives: Sequence[AnyObjective] = (),
+    adapter: Lora | None = None,
 ) -> Path:
     """Trains and returns the folder with the weights; resumes where ``name`` was interrupted.
 
     Args:
-        task: resolved; its labels are known.
+        tasks: by name, resolved; their labels are known. Several share one model.
         train: settings.
         model: a folder or hub id with weights.
         processor: a folder or hub id.
-        data_dir: holds the encoded shards in ``train`` and ``eval``.
+        data_dirs: by task, the folder with the encoded shards in ``train`` and ``eval``.
         out_dir: where checkpoints and records go.
         name: of the run in ``out_dir``; a run of the same name goes on from its last checkpoint.
         on_record: gets every record, in a thread of its own.
+        objectives: wrap the loss, the first one innermost.
+        adapter: trained instead of the model's own weights, and merged into them at the end.
 
     Raises:
         TrainingError: the run did not finish.
     """
     resources = choose_resources(train, _nodes())
     log = RecordLog.remote()  # type: ignore[attr-defined]
-    job = Job(task, train, model, processor, str(data_dir.resolve()), resources.threads, log)
+    job = Job(
+        dict(tasks),
+        train,
+        model,
+        processor,
+        {task: str(folder.resolve()) for task, folder in data_dirs.items()},
+        resources.threads,
+        log,
+        objectives=tuple(objectives),
+        adapter=adapter,
+    )
     trainer = ray.train.torch.TorchTrainer(
         run_worker,
         train_loop_config={"job": job},

@@ -1,18 +1,19 @@
 """The training loop, as one Ray Train worker runs it.
 
 for step in plan:                       the same plan on every rank
-micro-batches of this rank          one that is empty runs with no targets
-targets of the whole step           one all-reduce before any backward
-backward for each, then one update
-finite?                             all ranks see the same loss and stop together
-evaluate, checkpoint                all ranks, at the same steps
+    micro-batches of this rank          of one task each; an empty one runs with no targets
+    targets of the whole step           one all-reduce before any backward
+    backward for each, then one update  every task by its own targets
+    finite?                             all ranks see the same loss and stop together
+    evaluate, checkpoint                all ranks, at the same steps
 """
 
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,17 @@ import torch
 import torch.distributed as dist
 
 from ray_sft.core import TrainingError
-from ray_sft.data import SampleStore, StepPlan
-from ray_sft.models import load_model, load_processor, use_segmented_attention
-from ray_sft.tasks import AnyTask, Array, Batch, Processor, Task, TensorBatch
+from ray_sft.data import Mixture, SampleStore, StepPlan
+from ray_sft.models import (
+    HeadView,
+    Lora,
+    load_processor,
+    load_tasks,
+    use_segmented_attention,
+    uses_heads,
+)
+from ray_sft.objectives import AnyObjective, wrap_all
+from ray_sft.tasks import AnyTask, Array, Batch, Example, LossFn, Processor, Task, TensorBatch
 from ray_sft.training.config import Train
 from ray_sft.training.engine import Engine, resolve_precision
 from ray_sft.training.evaluate import evaluate_sharded
@@ -41,14 +50,17 @@ WEIGHTS = "weights"
 class Job:
     """Everything a worker needs, as plain values."""
 
-    task: AnyTask
+    tasks: Mapping[str, AnyTask]
     train: Train
     model: str
     processor: str
-    data_dir: str
+    data_dirs: Mapping[str, str]
+    """By task, the folder with the encoded shards in ``train`` and ``eval``."""
     threads: int
     log: Any
     """Handle of the actor that gathers records."""
+    objectives: tuple[AnyObjective, ...] = ()
+    adapter: Lora | None = None
 
 
 def total_steps(plan: StepPlan, train: Train) -> int:
@@ -86,62 +98,70 @@ class Loop:
             save: publishes a folder with this rank's part of the checkpoint of a step.
         """
         torch.set_num_threads(job.threads)
-        self.job, self.task, self.train = job, job.task, job.train
+        self.job, self.tasks, self.train = job, job.tasks, job.train
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.device, self._append, self._save = device, report, save
         self.processor: Processor = load_processor(job.processor)
-        self.store = SampleStore(Path(job.data_dir) / "train")
-        self.eval_store = SampleStore(Path(job.data_dir) / "eval")
-        self.plan = StepPlan(self.store.lengths, self.train.tokens_per_step, self.train.seed)
+        folders = {name: Path(folder) for name, folder in job.data_dirs.items()}
+        self.samples = Mixture({n: SampleStore(folder / "train") for n, folder in folders.items()})
+        self.eval_stores = {n: SampleStore(folder / "eval") for n, folder in folders.items()}
+        self.plan = StepPlan(self.samples.lengths, self.train.tokens_per_step, self.train.seed)
         self.num_steps = total_steps(self.plan, self.train)
         torch.manual_seed(self.train.seed)  # a new head starts the same on every rank
-        module = load_model(job.model, self.task, processor=self.processor).to(device)
+        module = load_tasks(job.model, self.tasks, processor=self.processor)
+        if job.adapter is not None:
+            job.adapter.inject(module, self.tasks)
         if self.train.packing:
             use_segmented_attention(module)
         precision = resolve_precision(self.train, device=device)
-        self.engine = Engine(module, self.train, precision=precision, world_size=self.world_size)
+        self.engine = Engine(
+            module.to(device), self.train, precision=precision, world_size=self.world_size
+        )
         self.engine.module.train()
+        self._loss_fns = {name: self._loss_fn(name) for name in self.tasks}
         self.started = time.monotonic()
+
+    def _loss_fn(self, name: str) -> LossFn:
+        engine = self.engine.module
+        model = HeadView(engine, name) if uses_heads(self.tasks) else engine
+        plain = partial(self.tasks[name].loss, model)
+        return wrap_all(self.job.objectives, plain, self.engine.bare_module)
 
     def run(self, checkpoint: Path | None = None) -> None:
         """Every step after those that ``checkpoint`` holds."""
         done = self.engine.load(checkpoint) if checkpoint else 0
         self._report({"event": "start", "step": done, "num_steps": self.num_steps})
-        for step, samples, ends_epoch in self._steps():
+        for step, epoch, samples, ends_epoch in self._steps():
             if step >= done:
-                self._step(step, samples)
+                self._step(step, samples, epoch=epoch)
                 self._after_step(step + 1, ends_epoch=ends_epoch)
 
-    def _steps(self) -> Iterator[tuple[int, Array, bool]]:
-        """Number, samples, and whether an epoch ends, of every step of the run."""
+    def _steps(self) -> Iterator[tuple[int, int, Array, bool]]:
+        """Number, epoch, samples, and whether the epoch ends, of every step of the run."""
         step = 0
         for epoch in range(self.train.epochs):
             steps = self.plan.epoch_steps(epoch)
             for samples in steps:
                 if step == self.num_steps:
                     return
-                yield step, samples, samples is steps[-1]
+                yield step, epoch, samples, samples is steps[-1]
                 step += 1
 
-    def _step(self, step: int, samples: Any) -> None:
+    def _step(self, step: int, samples: Array, *, epoch: int = 0) -> None:
         began = time.monotonic()
-        batches = self._batches(samples)
-        counts = torch.tensor(
-            [sum(self.task.num_targets(batch) for batch in batches)],
-            dtype=torch.float64,
-            device=self.device,
-        )
-        dist.all_reduce(counts)
-        global_targets = counts.item()
-        loss_sum = torch.zeros(1, dtype=torch.float64, device=self.device)
-        for index, batch in enumerate(batches):
+        batches = self._batches(samples, epoch)
+        targets = self._over_ranks(self._count_targets(batches))
+        parts = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in targets}
+        for index, (name, batch) in enumerate(batches):
             # dropout depends on seed, step, rank and micro-batch alone: a resumed run repeats it
             torch.manual_seed(self._dropout_seed(step, index))
-            loss = self.task.loss(self.engine.module, self._to_device(batch))
-            self.engine.backward(loss.loss_sum, global_targets=global_targets)
-            loss_sum += loss.loss_sum.detach().double()
-        dist.all_reduce(loss_sum)
-        mean_loss = loss_sum.item() / max(1.0, global_targets)
+            loss = self._loss_fns[name](self._to_device(batch))
+            weight = self.train.task_weights.get(name, 1.0)
+            self.engine.backward(loss.loss_sum * weight, global_targets=targets[name])
+            parts[name] += loss.loss_sum.detach().double()
+        sums = self._over_ranks(parts)
+        means = {name: sums[name] / max(1.0, targets[name]) for name in self.tasks}
+        mean_loss = self._weighted(means)
         if not math.isfinite(mean_loss):
             raise TrainingError(
                 f"the loss of step {step} is {mean_loss}. Lower train.learning_rate "
@@ -149,7 +169,7 @@ class Loop:
             )
         rate = learning_rate(step, num_steps=self.num_steps, train=self.train)
         norm = self.engine.step(rate)
-        num_tokens = int(self.store.lengths[samples].sum())
+        num_tokens = int(self.samples.lengths[samples].sum())
         self._report(
             {
                 "event": "step",
@@ -157,31 +177,64 @@ class Loop:
                 "loss": mean_loss,
                 "learning_rate": rate,
                 "gradient_norm": norm,
-                "num_targets": global_targets,
+                "num_targets": sum(targets.values()),
                 "num_tokens": num_tokens,
                 "tokens_per_s": num_tokens / (time.monotonic() - began),
             }
+            | (_by_task("loss", means) if len(means) > 1 else {})
         )
+
+    def _count_targets(self, batches: Sequence[tuple[str, Batch]]) -> dict[str, float]:
+        counts = dict.fromkeys(self.tasks, 0.0)
+        for name, batch in batches:
+            counts[name] += self.tasks[name].num_targets(batch)
+        return counts
+
+    def _over_ranks(self, figures: Mapping[str, float | torch.Tensor]) -> dict[str, float]:
+        """The sum of each task's figure over all ranks."""
+        parts = [torch.as_tensor(part, device=self.device) for part in figures.values()]
+        total = torch.stack(parts).double()
+        dist.all_reduce(total)
+        return dict(zip(figures, total.tolist(), strict=True))
+
+    def _weighted(self, losses: Mapping[str, float]) -> float:
+        return sum(self.train.task_weights.get(n, 1.0) * loss for n, loss in losses.items())
 
     def _dropout_seed(self, step: int, index: int) -> int:
         sequence = np.random.SeedSequence((self.train.seed, step, self.rank, index))
         return int(sequence.generate_state(1)[0])
 
-    def _batches(self, samples: Any) -> list[Batch]:
-        """This rank's micro-batches of a step."""
-        every = step_micro_batches(
-            self.plan, samples, self.task, self.train, world_size=self.world_size
-        )
-        return [self._collate(rows, every) for rows in every[self.rank :: self.world_size]]
+    def _batches(self, samples: Array, epoch: int) -> list[tuple[str, Batch]]:
+        """This rank's micro-batches of a step, each with its task; the same tasks on every rank."""
+        found = []
+        for name, ids in self.samples.by_task(samples).items():
+            every = step_micro_batches(
+                self.plan, ids, self.tasks[name], self.train, world_size=self.world_size
+            )
+            mine = every[self.rank :: self.world_size]
+            found += [(name, self._collate(name, rows, every, epoch)) for rows in mine]
+        return found
 
-    def _collate(self, rows: Sequence[Sequence[int]], every: Sequence[Any]) -> Batch:
+    def _collate(
+        self, name: str, rows: Sequence[Sequence[int]], every: Sequence[Any], epoch: int
+    ) -> Batch:
+        task = self.tasks[name]
         if not rows:  # fewer rows than ranks: the same modules run, on a row without targets
             shortest = min((row for other in every for row in other), key=len)
-            return self.task.without_targets(self._collate([shortest], every))
-        groups = [self.store.examples(row) for row in rows]
+            return task.without_targets(self._collate(name, [shortest], every, epoch))
+        groups = [self._examples(name, row, epoch) for row in rows]
         if self.train.packing:
-            return self.task.pack(groups, self.processor)
-        return self.task.collate([group[0] for group in groups], self.processor)
+            return task.pack(groups, self.processor)
+        return task.collate([group[0] for group in groups], self.processor)
+
+    def _examples(self, name: str, ids: Sequence[int], epoch: int) -> list[Example]:
+        """The samples of a row as this epoch sees them."""
+        return [
+            self.tasks[name].resample(
+                example, self.processor, np.random.default_rng((self.train.seed, epoch, sample))
+            )
+            for sample, example in zip(ids, self.samples.examples(ids), strict=True)
+        ]
 
     def _to_device(self, batch: Batch) -> TensorBatch:
         return {name: torch.from_numpy(array).to(self.device) for name, array in batch.items()}
@@ -196,16 +249,27 @@ class Loop:
             self._checkpoint(step, with_weights=is_last)
 
     def _evaluate(self, step: int) -> None:
-        examples = self.eval_store.examples(range(len(self.eval_store)))
-        figures = evaluate_sharded(
-            self.task,
+        figures = {name: self._evaluate_task(name) for name in self.tasks}
+        if len(figures) == 1:
+            (flat,) = figures.values()
+        else:
+            losses = {name: found["loss"] for name, found in figures.items()}
+            flat = {"loss": self._weighted(losses)}
+            for name, found in figures.items():
+                flat |= {f"{name}/{figure}": value for figure, value in found.items()}
+        self._report({"event": "evaluation", "step": step, **flat})
+
+    def _evaluate_task(self, name: str) -> dict[str, float]:
+        store = self.eval_stores[name]
+        return evaluate_sharded(
+            self.tasks[name],
             self.engine.bare_module,
             self.processor,
-            examples,
-            max_batch_tokens=max(4096, self.eval_store.summary().longest),
+            store.all(),
+            head=name if uses_heads(self.tasks) else "",
+            max_batch_tokens=max(4096, store.summary().longest),
             precision=self.engine.precision,
         )
-        self._report({"event": "evaluation", "step": step, **figures})
 
     def _checkpoint(self, step: int, *, with_weights: bool) -> None:
         """Saves the resumable state and, at the end, the model as transformers reads it."""
@@ -214,12 +278,26 @@ class Loop:
             folder = Path(name)
             self.engine.save(folder, step=step)
             if with_weights and self.rank == 0:
-                self.engine.bare_module.save_pretrained(folder / WEIGHTS, state_dict=state)  # type: ignore[operator]
+                self._save_weights(folder / WEIGHTS, state)
             self._save(folder, step)
+
+    def _save_weights(self, folder: Path, state: dict[str, torch.Tensor]) -> None:
+        """The model with its adapters merged; the trained module's own weights may be parts."""
+        if self.job.adapter is None:
+            self.engine.bare_module.save_pretrained(folder, state_dict=state)  # type: ignore[operator]
+            return
+        model = load_tasks(self.job.model, self.tasks, processor=self.processor)
+        tuner = self.job.adapter.inject(model, self.tasks)
+        model.load_state_dict(state)
+        tuner.merge_and_unload().save_pretrained(folder)
 
     def _report(self, record: dict[str, Any]) -> None:
         if self.rank == 0:
             self._append(record | {"elapsed_s": time.monotonic() - self.started})
+
+
+def _by_task(what: str, figures: Mapping[str, float]) -> dict[str, float]:
+    return {f"{what}/{name}": figure for name, figure in figures.items()}
 
 
 def run_worker(config: dict[str, Job]) -> None:

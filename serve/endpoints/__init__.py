@@ -3,7 +3,19 @@
 from serve.endpoints.chat import chat_router
 from serve.endpoints.classify import classify_router
 from serve.endpoints.docs import docs_router
+from serve.endpoints.embeddings import embeddings_router
+from serve.endpoints.entities import entities_router
 from serve.endpoints.health import health_router
 from serve.endpoints.models import models_router
+from serve.endpoints.rank import rank_router
 
-__all__ = ["chat_router", "classify_router", "docs_router", "health_router", "models_router"]
+__all__ = [
+    "chat_router",
+    "classify_router",
+    "docs_router",
+    "embeddings_router",
+    "entities_router",
+    "health_router",
+    "models_router",
+    "rank_router",
+]

@@ -17,7 +17,7 @@ def models_router(models: Models) -> APIRouter:
         """Every model with its task, variant and fingerprint."""
         return {"object": "list", "data": models.describe()}
 
-    @router.get("/v1/models/{model}", summary="Describe a model")
+    @router.get("/v1/models/{model:path}", summary="Describe a model")
     async def describe_model(model: str) -> dict[str, object]:
         """One model with its task, variant and fingerprint."""
         for description in models.describe():

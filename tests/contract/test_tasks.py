@@ -71,6 +71,21 @@ def test_encode_returns_one_result_per_row_in_order(case):
     assert all(e.reason for e in encoded if isinstance(e, Rejected))
 
 
+def test_resampling_is_drawn_from_the_generator_alone_and_keeps_the_counts(case, examples):
+    for example in examples:
+        one, two = (
+            case.task.resample(example, case.processor, np.random.default_rng(3)) for _ in range(2)
+        )
+        assert one.length == example.length
+        for name, array in one.arrays.items():
+            np.testing.assert_array_equal(array, two.arrays[name])
+        counts = [
+            case.task.num_targets(case.task.collate([item], case.processor))
+            for item in (example, one)
+        ]
+        assert counts[0] == counts[1]
+
+
 def test_encode_of_nothing_is_nothing(case):
     assert case.task.encode([], case.processor) == []
 
@@ -78,7 +93,8 @@ def test_encode_of_nothing_is_nothing(case):
 def test_arrays_are_numpy_and_length_is_theirs(examples):
     for example in examples:
         assert all(isinstance(array, np.ndarray) for array in example.arrays.values())
-        assert example.length == len(example.arrays["input_ids"])
+        ids = [array for name, array in example.arrays.items() if name.endswith("_ids")]
+        assert example.length == sum(map(len, ids))
         assert example.truncated == 0
 
 
@@ -164,6 +180,14 @@ def test_decode_answers_each_example_in_the_shape_of_the_schema(case, examples):
     for response in responses:
         assert isinstance(response, case.task.Response)
         assert case.task.Response.model_validate_json(response.model_dump_json()) == response
+
+
+def test_the_logits_at_the_targets_give_the_loss(case, examples):
+    with torch.no_grad():
+        loss = loss_of(case, examples)
+    assert len(loss.logits) == len(loss.targets) == loss.num_targets
+    expected = torch.nn.functional.cross_entropy(loss.logits, loss.targets, reduction="sum")
+    torch.testing.assert_close(loss.loss_sum, expected)
 
 
 def test_rows_are_valid_requests(case):

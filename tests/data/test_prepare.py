@@ -65,6 +65,7 @@ def test_every_row_is_accepted_in_order_or_rejected_with_a_reason(tmp_path, proc
     assert write_rejected([("topic/train", tmp_path / "out" / "train")], path) == 3
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["id"] for line in lines] == ["bad1", "bad2", ""]
+    assert {line["lineage"] for line in lines} == {""}
     assert lines[0]["reason"] == "text is missing or empty"
     assert lines[2]["reason"] == "1 fields where the header has 3"
 

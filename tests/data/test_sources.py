@@ -65,6 +65,19 @@ def test_a_line_that_is_no_json_object_is_bad(tmp_path):
     assert isinstance(array, BadRow)
 
 
+def test_a_csv_file_without_a_header_line_gets_its_names_from_the_recipe(tmp_path):
+    path = write_csv(tmp_path / "a.csv", "1,31,2.5\n2,40\n7,52,4.0\n")
+    source = Csv(path=path, header=("user", "item", "rating"), columns={"label": "rating"})
+    assert source.column_names(path) == ["user", "item", "rating"]
+    assert read(source) == [
+        {"user": "1", "item": "31", "rating": "2.5"},
+        BadRow("2 fields where the header has 3"),
+        {"user": "7", "item": "52", "rating": "4.0"},
+    ]
+    with pytest.raises(ValueError, match="header names column 'user' twice"):
+        Csv(path=path, header=("user", "user"))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -109,7 +109,7 @@ def test_sgd_conversations(tmp_path: Path):
     )
     folder = tmp_path / "runs" / "customer_replies"
     trained = Bundle.open(folder / "bundles" / "trained")
-    store = SampleStore(folder / "data" / "trained" / "eval")
+    store = SampleStore(folder / "data" / "trained" / "reply" / "eval")
     examples = store.all()
     entropy = unigram_entropy(examples)
     predictor = Predictor(trained, num_threads=2)

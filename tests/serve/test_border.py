@@ -184,7 +184,7 @@ async def test_readiness_health_and_models(client: httpx.AsyncClient) -> None:
     assert [entry["id"] for entry in listed["data"]] == ["intents", "replies"]
     one = (await client.get("/v1/models/replies")).json()
     assert one == listed["data"][1]
-    assert one["task"] == "causal_lm"
+    assert one["task"] == "causal_language_model"
     assert (await client.get("/v1/models/none")).status_code == 404
 
 

@@ -49,7 +49,15 @@ class TinyRun:
     def job(self, **settings) -> Job:
         defaults = {"precision": "fp32", "epochs": 2, "tokens_per_step": 60, "device": "cpu"}
         train = Train(**(defaults | settings))
-        return Job(self.task, train, str(self.model), str(self.model), str(self.data), 1, None)
+        return Job(
+            {"it": self.task},
+            train,
+            str(self.model),
+            str(self.model),
+            {"it": str(self.data)},
+            1,
+            None,
+        )
 
 
 def sentence(rng: random.Random, most: int) -> str:

@@ -48,11 +48,11 @@ def test_a_killed_worker_leaves_the_loss_curve_as_it_was(tiny_decoder, tmp_path:
                 os.kill(killed[0], signal.SIGKILL)
 
     weights = train_model(
-        job.task,
+        job.tasks,
         job.train,
         model=job.model,
         processor=job.processor,
-        data_dir=Path(job.data_dir),
+        data_dirs={name: Path(folder) for name, folder in job.data_dirs.items()},
         out_dir=tmp_path / "disturbed",
         name="run",
         on_record=on_record,

@@ -1,0 +1,34 @@
+"""Changed copies of training rows: one file per operation, all under the contract in `base`.
+
+Example:
+    >>> import numpy as np
+    >>> from ray_sft.data.augment import SurfaceNoise
+    >>> shout = SurfaceNoise(case_rate=1, casings=("upper",), punctuation_rate=0)
+    >>> shout({"text": "Where is it?", "label": "parcel"}, np.random.default_rng(0))
+    {'text': 'WHERE IS IT?', 'label': 'parcel'}
+"""
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from ray_sft.data.augment.base import Augmentation
+from ray_sft.data.augment.character_noise import CharacterNoise
+from ray_sft.data.augment.copies import Copy, copies_of
+from ray_sft.data.augment.eda import Eda
+from ray_sft.data.augment.surface_noise import SurfaceNoise
+
+__all__ = [
+    "AnyAugmentation",
+    "Augmentation",
+    "CharacterNoise",
+    "Copy",
+    "Eda",
+    "SurfaceNoise",
+    "copies_of",
+]
+
+AnyAugmentation: TypeAlias = Annotated[
+    CharacterNoise | Eda | SurfaceNoise, Field(discriminator="kind")
+]
+"""Every augmentation that a recipe may name, by its ``kind``."""

@@ -1,0 +1,110 @@
+"""Careless casing and punctuation: what stays of a text is what it says."""
+
+import re
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from pydantic import Field
+
+from ray_sft.data.augment.base import Augmentation, Edited
+from ray_sft.data.augment.segments import (
+    HAN,
+    RUNS,
+    UNTOUCHABLE,
+    is_chinese,
+    is_untouchable,
+    split,
+)
+
+__all__ = ["Casing", "SurfaceNoise"]
+
+Casing: TypeAlias = Literal["lower", "upper", "capitalised"]
+
+_HALF = ",.!?;:"
+_FULL = "\uff0c\u3002\uff01\uff1f\uff1b\uff1a"
+_OTHER_WIDTH = str.maketrans(_HALF + _FULL, _FULL + _HALF)
+_PAUSE = "\u3001"
+_MARKS = f"[{_HALF}{_FULL}{_PAUSE}]+"
+_BEFORE = "\\w)\\]\"'\u2019\u201d\uff09\u300b"
+# a mark inside of a number or an abbreviation is part of it, and an emoticon's is part of that
+_PUNCTUATION = re.compile(rf"({UNTOUCHABLE})|(?<=[{_BEFORE}])({_MARKS})(?![^\W{HAN}])( *)")
+_IS_MARK = re.compile(_MARKS)
+
+
+class SurfaceNoise(Augmentation):
+    """Another casing of the whole text, and marks missing, doubled, of the other width or unspaced.
+
+    In Chinese texts a mark may become its full-width or half-width form. Nothing is put at the end
+    of a text but a doubled mark. Where words are tokens with tags, entities are recased too, and
+    marks that are tokens of their own stand for punctuation.
+    """
+
+    kind: Literal["surface_noise"] = "surface_noise"
+    case_rate: float = Field(default=0.5, ge=0, le=1)
+    """The chance of a text to be written in another casing."""
+    casings: tuple[Casing, ...] = Field(default=("lower", "upper", "capitalised"), min_length=1)
+    """Which, with equal chances among those that change it; capitalised: every word's first
+    letter."""
+    punctuation_rate: float = Field(default=0.2, ge=0, le=1)
+    """The chance of each punctuation mark to be changed."""
+
+    def edit(self, text: str, rng: np.random.Generator) -> str:
+        """See `Augmentation.edit`."""
+        words, gaps = split(text, RUNS)
+        recased = self._recase(words, rng)
+        pieces = [piece for pair in zip(gaps, recased, strict=False) for piece in pair]
+        return self._punctuate("".join([*pieces, gaps[-1]]), rng)
+
+    def edit_words(
+        self, words: Sequence[str], protected: Sequence[bool], rng: np.random.Generator
+    ) -> Edited:
+        """See `Augmentation.edit_words`."""
+        recased = self._recase(words, rng)
+        chinese = is_chinese("".join(words))
+        edited = []
+        for index, word in enumerate(recased):
+            is_mark = _IS_MARK.fullmatch(word) and not protected[index]
+            if is_mark and rng.random() < self.punctuation_rate:
+                word = _other_mark(word, rng, chinese=chinese)
+            if word:
+                edited.append((index, word))
+        return edited or list(enumerate(recased))
+
+    def _recase(self, words: Sequence[str], rng: np.random.Generator) -> list[str]:
+        """Words in another casing, if the dice say so and there is one."""
+        if rng.random() >= self.case_rate:
+            return list(words)
+        choices = [[_in_casing(word, casing) for word in words] for casing in self.casings]
+        choices = [choice for choice in choices if choice != list(words)]
+        return choices[int(rng.integers(len(choices)))] if choices else list(words)
+
+    def _punctuate(self, text: str, rng: np.random.Generator) -> str:
+        chinese = is_chinese(text)
+
+        def change(match: re.Match[str]) -> str:
+            mark, blanks = match[2], match[3]
+            if mark is None or rng.random() >= self.punctuation_rate:
+                return match[0]
+            if blanks and match.end() < len(text) and rng.random() < 0.25:
+                return str(mark)
+            return _other_mark(mark, rng, chinese=chinese) + str(blanks)
+
+        return _PUNCTUATION.sub(change, text)
+
+
+def _in_casing(word: str, casing: Casing) -> str:
+    if is_untouchable(word):
+        return word
+    if casing == "capitalised":
+        return word[:1].upper() + word[1:]
+    return word.lower() if casing == "lower" else word.upper()
+
+
+def _other_mark(mark: str, rng: np.random.Generator, *, chinese: bool) -> str:
+    """A mark missing, doubled, or in a Chinese text of the other width."""
+    choices = ["", mark + mark[-1]]
+    other_width = mark.translate(_OTHER_WIDTH)
+    if chinese and other_width != mark:
+        choices.append(other_width)
+    return choices[int(rng.integers(len(choices)))]

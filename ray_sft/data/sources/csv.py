@@ -1,0 +1,79 @@
+"""Comma-separated values, and other single characters between fields."""
+
+import csv
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from ray_sft.core import DataError
+from ray_sft.data.sources.base import BadRow, RawRow, TextFile
+
+__all__ = ["Csv"]
+
+
+class Csv(TextFile):
+    """Comma-separated values; the first line names the columns, unless the recipe does."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
+
+    source: Literal["csv"] = "csv"
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    """What separates fields."""
+    header: tuple[str, ...] = ()
+    """Names of the columns of files without a header line; empty: the first line has them."""
+
+    @field_validator("header")
+    @classmethod
+    def _names_differ(cls, header: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := _repeated(header):
+            raise ValueError(f"header names column '{twice}' twice")
+        return header
+
+    def column_names(self, part: str) -> list[str] | None:
+        """See `Source.column_names`."""
+        if self.header:
+            return list(self.header)
+        with self.open(part) as file:
+            try:
+                header = next(csv.reader(file, delimiter=self.delimiter, strict=True), None)
+            except csv.Error as error:
+                raise DataError(f"data file '{part}', line 1: {error}.") from None
+        if not header:
+            raise DataError(f"data file '{part}' has no header line.")
+        if twice := _repeated(header):
+            raise DataError(
+                f"data file '{part}' names column '{twice}' twice. If its first line is a row, "
+                "name the columns in the recipe: header: [...]."
+            )
+        return header
+
+    def read(self, part: str) -> Iterator[RawRow]:
+        """See `Source.read`; a row with another number of fields than the header is bad."""
+        names = self.column_names(part) or []
+        with self.open(part) as file:
+            reader = csv.reader(file, delimiter=self.delimiter, strict=True)
+            started = 1
+            try:
+                if not self.header:
+                    next(reader)
+                while True:
+                    started = reader.line_num + 1
+                    fields = next(reader, None)
+                    if fields is None:
+                        return
+                    if not fields:
+                        continue
+                    if len(fields) != len(names):
+                        yield BadRow(f"{len(fields)} fields where the header has {len(names)}")
+                    else:
+                        yield dict(zip(names, fields, strict=True))
+            except csv.Error as error:
+                raise DataError(
+                    f"data file '{part}': the quoting is broken in the row that begins in line "
+                    f"{started}: {error}. Close the quotation mark, or double it inside a field."
+                ) from None
+
+
+def _repeated(names: list[str] | tuple[str, ...]) -> str | None:
+    return next((name for name in sorted(names) if names.count(name) > 1), None)

@@ -1,0 +1,48 @@
+"""Data sets of the Hugging Face hub."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from ray_sft.core import DataError
+from ray_sft.data.sources.base import RawRow, Source
+
+__all__ = ["Hub"]
+
+
+class Hub(Source):
+    """A data set of the Hugging Face hub, streamed; ``path`` is its id."""
+
+    source: Literal["hub"] = "hub"
+    split: str = "train"
+    """Which split to read."""
+    subset: str = ""
+    """The data set's configuration, where it has several."""
+
+    def parts(self) -> list[str]:
+        """The id itself: one reader."""
+        return [self.path]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the settings; the hub's content is not hashed."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def column_names(self, part: str) -> list[str] | None:
+        """See `Source.column_names`."""
+        names = self._stream(part).column_names
+        return list(names) if names else None
+
+    def read(self, part: str) -> Iterator[RawRow]:
+        """See `Source.read`."""
+        yield from self._stream(part)
+
+    def _stream(self, part: str) -> Any:
+        import datasets  # takes seconds, and few recipes stream from the hub
+
+        try:
+            return datasets.load_dataset(
+                part, self.subset or None, split=self.split, streaming=True
+            )
+        except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DataError(f"cannot read hub data set '{part}': {reason}") from None

@@ -1,0 +1,199 @@
+"""Small models made from scratch: a tokenizer learned from the run's own text, random weights.
+
+They need no download and know no language until the recipe has trained them: a decoder by causal
+language modelling, an encoder by masked language modelling.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+__all__ = [
+    "FROM_SCRATCH",
+    "TINY_BERT",
+    "TINY_LLAMA",
+    "save_from_scratch",
+    "save_tiny_llama",
+    "tiny_bert_config",
+    "tiny_llama_config",
+    "train_tokenizer",
+    "train_wordpiece",
+]
+
+TINY_LLAMA: Final = "embedded/tiny-llama"
+TINY_BERT: Final = "embedded/tiny-bert"
+
+_CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] + eos_token }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with chat template, trained on ``texts``.
+
+    Byte-level: any text can be encoded, so no token stands for the unknown. Digits are split.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|pad|>", "<|bos|>", "<|eos|>", "<|system|>", "<|user|>", "<|assistant|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|pad|>",
+        bos_token="<|bos|>",
+        eos_token="<|eos|>",
+        extra_special_tokens=special[3:],
+        chat_template=_CHAT_TEMPLATE,
+        padding_side="right",
+    )
+
+
+def train_wordpiece(texts: Iterable[str], *, vocab_size: int) -> PreTrainedTokenizerFast:
+    """A lower-casing WordPiece tokenizer as BERT's, trained on ``texts``.
+
+    Chinese characters are tokens of their own; what the text does not hold becomes ``[UNK]``.
+    """
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=special, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, special.index(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        padding_side="right",
+    )
+
+
+def _tiny_llama(
+    texts: Iterable[str], vocab_size: int, max_length: int
+) -> tuple[PreTrainedTokenizerFast, type[PreTrainedModel], Any]:
+    processor = train_tokenizer(texts, vocab_size=vocab_size)
+    return processor, LlamaForCausalLM, tiny_llama_config(processor, max_length=max_length)
+
+
+def _tiny_bert(
+    texts: Iterable[str], vocab_size: int, max_length: int
+) -> tuple[PreTrainedTokenizerFast, type[PreTrainedModel], Any]:
+    processor = train_wordpiece(texts, vocab_size=vocab_size)
+    return processor, BertForMaskedLM, tiny_bert_config(processor, max_length=max_length)
+
+
+FROM_SCRATCH: Final[
+    dict[
+        str,
+        Callable[
+            [Iterable[str], int, int], tuple[PreTrainedTokenizerFast, type[PreTrainedModel], Any]
+        ],
+    ]
+] = {TINY_LLAMA: _tiny_llama, TINY_BERT: _tiny_bert}
+"""The models that a recipe may start from without weights, by their names."""
+
+
+def save_from_scratch(
+    name: str,
+    texts: Iterable[str],
+    out_dir: Path,
+    *,
+    vocab_size: int,
+    max_length: int,
+    seed: int,
+) -> None:
+    """Writes a new tokenizer trained on ``texts`` and a model ``name`` with random weights."""
+    processor, model_class, config = FROM_SCRATCH[name](texts, vocab_size, max_length)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = model_class(config)
+    processor.save_pretrained(out_dir)
+    model.save_pretrained(out_dir)
+
+
+def save_tiny_llama(
+    texts: Iterable[str], out_dir: Path, *, vocab_size: int, max_length: int, seed: int
+) -> None:
+    """Writes ``embedded/tiny-llama`` for ``texts``."""
+    save_from_scratch(
+        TINY_LLAMA, texts, out_dir, vocab_size=vocab_size, max_length=max_length, seed=seed
+    )
+
+
+def tiny_llama_config(processor: Any, *, max_length: int) -> LlamaConfig:
+    """A Llama of about 5 million parameters for a trained tokenizer.
+
+    Head size 64 and grouped queries, so that the ONNX graph uses GroupQueryAttention.
+    """
+    return LlamaConfig(
+        vocab_size=len(processor),
+        hidden_size=256,
+        intermediate_size=704,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=max(1024, max_length),
+        tie_word_embeddings=False,
+        attention_dropout=0.0,
+        bos_token_id=processor.bos_token_id,
+        eos_token_id=processor.eos_token_id,
+        pad_token_id=processor.pad_token_id,
+    )
+
+
+def tiny_bert_config(processor: Any, *, max_length: int) -> BertConfig:
+    """A BERT of about 5 million parameters for a trained tokenizer."""
+    return BertConfig(
+        vocab_size=len(processor),
+        hidden_size=256,
+        intermediate_size=1024,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=max(512, max_length),
+        pad_token_id=processor.pad_token_id,
+    )

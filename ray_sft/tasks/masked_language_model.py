@@ -1,0 +1,158 @@
+"""Masked language modelling: an encoder learns a text by guessing tokens that are hidden from it.
+
+Devlin et al. 2019, arXiv:1810.04805, section 3.1: 15 % of the tokens are targets; of these 80 %
+become the mask token, 10 % another token at random and 10 % stay as they are. Training draws
+anew in every epoch; evaluation hides the same tokens each time, chosen by the text itself.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, Field
+
+from ray_sft.tasks.base import (
+    IGNORED,
+    Array,
+    Batch,
+    Encoded,
+    Example,
+    Head,
+    Loss,
+    Metrics,
+    Outputs,
+    Processor,
+    Rejected,
+    Row,
+    Runner,
+    Task,
+    TensorBatch,
+    pad,
+)
+from ray_sft.tasks.language_model_score import (
+    LanguageModelMetrics,
+    LanguageModelScore,
+    decode_scores,
+    score_targets,
+)
+
+__all__ = ["MaskedLanguageModel", "TextRequest"]
+
+_MASKED, _REPLACED = 0.8, 0.1
+
+
+class TextRequest(BaseModel):
+    """A text to score."""
+
+    text: str = Field(min_length=1)
+
+
+class MaskedLanguageModel(Task):
+    """Guessing hidden tokens of running text, to adapt an encoder to a domain or a language."""
+
+    columns: ClassVar[Mapping[str, str]] = {"text": "running text"}
+    head: ClassVar[Head] = "masked_lm"
+    main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
+    Request: ClassVar[type[BaseModel]] = TextRequest
+    Response: ClassVar[type[BaseModel]] = LanguageModelScore
+
+    kind: Literal["masked_language_model"] = "masked_language_model"
+    max_length: int = Field(default=128, ge=8, le=8192)
+    """The longest example in tokens; longer texts are cut at the end and counted."""
+    mask_rate: float = Field(default=0.15, gt=0.0, lt=1.0)
+    """Share of a text's tokens that are targets; one at least."""
+
+    def encode(self, rows: Sequence[Row], processor: Processor) -> list[Encoded]:
+        """``input_ids`` and ``labels`` (tokens,); ``labels`` are -100 but at hidden tokens."""
+        texts = [row.get("text") for row in rows]
+        usable = [text for text in texts if isinstance(text, str) and text.strip()]
+        encoded = iter(processor(usable, add_special_tokens=True)["input_ids"] if usable else [])
+        return [
+            self._example(next(encoded), processor)
+            if isinstance(text, str) and text.strip()
+            else Rejected("text is missing or empty")
+            for text in texts
+        ]
+
+    def _example(self, ids: list[int], processor: Processor) -> Encoded:
+        truncated = max(0, len(ids) - self.max_length)
+        if truncated:
+            ids = [*ids[: self.max_length - 1], ids[-1]]
+        array = np.asarray(ids, dtype=np.int32)
+        digest = hashlib.sha256(array.tobytes()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        arrays = self._hide(array, processor, rng)
+        if arrays is None:
+            return Rejected("text holds nothing that the tokenizer knows")
+        return Example(arrays, length=len(array), truncated=truncated)
+
+    def resample(self, example: Example, processor: Processor, rng: np.random.Generator) -> Example:
+        """See `Task.resample`: other tokens are hidden, as many as before."""
+        labels, seen = example.arrays["labels"], example.arrays["input_ids"]
+        arrays = self._hide(np.where(labels == IGNORED, seen, labels), processor, rng)
+        assert arrays is not None, "an example has a token that can be hidden"
+        return Example(arrays, example.length, example.truncated)
+
+    def _hide(
+        self, ids: Array, processor: Processor, rng: np.random.Generator
+    ) -> dict[str, Array] | None:
+        """Inputs and labels of a whole text; None where no token can be hidden."""
+        candidates = np.flatnonzero(~np.isin(ids, processor.all_special_ids))
+        if not len(candidates):
+            return None
+        num_targets = max(1, round(self.mask_rate * len(candidates)))
+        chosen = rng.choice(candidates, num_targets, replace=False)
+        draws = rng.random(num_targets)
+        others = rng.integers(len(processor), size=num_targets)
+        masked = np.where(draws < _MASKED, processor.mask_token_id, ids[chosen])
+        replaced = (draws >= _MASKED) & (draws < _MASKED + _REPLACED)
+        input_ids, labels = ids.copy(), np.full_like(ids, IGNORED)
+        input_ids[chosen] = np.where(replaced, others, masked)
+        labels[chosen] = ids[chosen]
+        return {"input_ids": input_ids, "labels": labels}
+
+    def collate(self, examples: Sequence[Example], processor: Processor) -> Batch:
+        """``input_ids``, ``attention_mask``, ``labels`` (batch, tokens), padded on the right."""
+        ids = [example.arrays["input_ids"] for example in examples]
+        return {
+            "input_ids": pad(ids, processor.pad_token_id),
+            "attention_mask": pad([np.ones(len(array), dtype=np.int64) for array in ids], 0),
+            "labels": pad([example.arrays["labels"] for example in examples], IGNORED),
+        }
+
+    def num_targets(self, batch: Batch) -> int:
+        """The number of hidden tokens."""
+        return int((batch["labels"] != IGNORED).sum())
+
+    def without_targets(self, batch: Batch) -> Batch:
+        """See `Task.without_targets`."""
+        return batch | {"labels": np.full_like(batch["labels"], IGNORED)}
+
+    def loss(self, model: torch.nn.Module, batch: TensorBatch) -> Loss:
+        """Summed cross-entropy of the hidden tokens."""
+        logits_BTV = model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+        ).logits
+        is_target_BT = batch["labels"] != IGNORED
+        logits_NV = logits_BTV[is_target_BT].float()
+        targets_N = batch["labels"][is_target_BT]
+        loss_sum = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="sum")
+        return Loss(loss_sum, len(targets_N), logits_NV, targets_N)
+
+    def predict(self, model: Runner, batch: Batch) -> Outputs:
+        """See `score_targets`."""
+        logits = model({name: batch[name] for name in ("input_ids", "attention_mask")})["logits"]
+        return score_targets(logits, batch["labels"])
+
+    def decode(
+        self, outputs: Outputs, examples: Sequence[Example], processor: Processor
+    ) -> list[BaseModel]:
+        """A `LanguageModelScore` per example."""
+        del processor, examples
+        return decode_scores(outputs)
+
+    def metrics(self) -> Metrics:
+        """See `LanguageModelMetrics`."""
+        return LanguageModelMetrics()
