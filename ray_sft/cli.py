@@ -138,28 +138,39 @@ def serve(
     bundles: Annotated[
         list[Path] | None, typer.Argument(help="Bundles, or run folders (their smallest bundle).")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
-    keys_file: Annotated[str, typer.Option(help="Hashed API keys; made when missing.")] = "",
-    proxy: Annotated[str, typer.Option(help="haproxy (fast) or plain.")] = "haproxy",
-    num_cpus: Annotated[float, typer.Option(help="CPUs of the replica; 0 chooses.")] = 0.0,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML of the service's arguments; applications are switched on there."),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on [8000].")] = None,
+    keys_file: Annotated[
+        str | None, typer.Option(help="Hashed API keys; made when missing.")
+    ] = None,
+    proxy: Annotated[str | None, typer.Option(help="haproxy (fast) or plain [haproxy].")] = None,
+    num_cpus: Annotated[
+        int | None, typer.Option(help="CPUs of the replica [half of the machine's].")
+    ] = None,
 ) -> None:
     """Serve bundles over HTTP on Ray Serve until Ctrl-C."""
     with _reported():
-        from ray_sft.core import validate
+        from ray_sft.core import load_tree, validate
         from ray_sft.run_folder import served_bundles
         from serve.args import ServiceArgs
         from serve.run import run_service
 
-        tree = {
-            "bundles": served_bundles(bundles or []),
+        given = {
             "host": host,
             "port": port,
+            "keys_file": keys_file,
             "proxy": proxy,
-            **({"keys_file": keys_file} if keys_file else {}),
-            **({"num_cpus": num_cpus} if num_cpus else {}),
+            "num_cpus": num_cpus,
         }
-        args = validate(ServiceArgs, tree, what="the service's arguments")  # type: ignore[arg-type]
+        tree = load_tree(config) if config else {}
+        tree |= {name: value for name, value in given.items() if value is not None}
+        if bundles or not config:
+            tree["bundles"] = served_bundles(bundles or [])  # type: ignore[assignment]
+        args = validate(ServiceArgs, tree, what="the service's arguments")
         run_service(args, on_ready=lambda url: console.print(f"Serving at {url}"))
 
 

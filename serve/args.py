@@ -6,6 +6,9 @@ from typing import Literal
 from pydantic import Field
 
 from ray_sft.core import Config
+from serve.assistant.args import AssistantArgs
+from serve.monitor.args import MonitorArgs
+from serve.recommend.args import RecommendArgs
 
 __all__ = ["ServiceArgs"]
 
@@ -19,6 +22,12 @@ class ServiceArgs(Config):
 
     bundles: dict[str, str] = Field(min_length=1)
     """Bundle folder by the model name that requests use."""
+    assistant: AssistantArgs | None = None
+    """Answers customers from knowledge, under ``/v1/assistant``; left out: not offered."""
+    monitor: MonitorArgs | None = None
+    """Follows opinion on topics, under ``/v1/monitor``; left out: not offered."""
+    recommend: RecommendArgs | None = None
+    """Ranks items for users, under ``/v1/recommend``; left out: not offered."""
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on; 0.0.0.0 offers the service to the network (keys are always needed)."""
     port: int = Field(default=8000, ge=1, le=65535)

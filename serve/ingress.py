@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from serve.applications import Applications
 from serve.args import ServiceArgs
 from serve.border import Border, our_fault
 from serve.endpoints import (
@@ -61,11 +62,16 @@ def create_app(
 
 def create_api(args: ServiceArgs, *, models: Models, metrics: ServiceMetrics) -> FastAPI:
     """The routes and the shape of their errors; what holds for all is in `serve.border`."""
+    applications = Applications(args, models)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        models.close()
+        await applications.open()
+        try:
+            yield
+        finally:
+            await applications.close()
+            models.close()
 
     api = FastAPI(
         title="ray-sft service",
@@ -85,6 +91,7 @@ def create_api(args: ServiceArgs, *, models: Models, metrics: ServiceMetrics) ->
         models_router(models),
         health_router(models, metrics),
         docs_router(),
+        *applications.routers,
     )
     for router in routers:  # one flat list: include_router would look through each in turn
         api.router.routes.extend(router.routes)
