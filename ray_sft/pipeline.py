@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +36,7 @@ from ray_sft.models import (
     locate,
     save_from_scratch,
 )
+from ray_sft.objectives import Distillation
 from ray_sft.ray_session import cluster_cpus
 from ray_sft.recipe import EarlierStage, Recipe
 from ray_sft.run_folder import RunFolder, StageReport, fingerprint
@@ -45,6 +47,9 @@ from ray_sft.training import train_model
 __all__ = ["Pipeline", "Watcher", "check_recipe"]
 
 logger = logging.getLogger(__name__)
+
+_CALIBRATION_ROWS = 512
+"""Rows of each task that a pass may look at; more change its choice little."""
 
 
 class Watcher(Protocol):
@@ -145,6 +150,45 @@ class Pipeline:
             out_dir=self.folder.bundles_dir,
             num_threads=os.cpu_count() or 1,
             progress=self.watcher.note,
+            train_examples={name: self._calibration_examples(name) for name in self.recipe.tasks},
+            retrain=partial(self._retrain, bundle),
+        )
+
+    def _calibration_examples(self, task: str) -> list[Example]:
+        """Some rows of training, at even distances, for passes that need gradients of the loss."""
+        store = SampleStore(self._task_dir("trained", task) / "train")
+        count = min(len(store), _CALIBRATION_ROWS)
+        return store.examples([len(store) * number // count for number in range(count)])
+
+    def _retrain(
+        self,
+        teacher: Bundle,
+        student: Bundle,
+        distillation: Distillation,
+        *,
+        epochs: int,
+        steps: int,
+        learning_rate: float,
+    ) -> Path:
+        """See `Retrain`: the last stage once more, with a teacher in place of its objectives."""
+        stage = self.recipe.stages()[-1]
+        rate = learning_rate or stage.train.learning_rate
+        train = stage.train.model_copy(
+            update={"epochs": epochs, "steps": steps, "learning_rate": rate}
+        )
+        settings = train.model_dump(mode="json"), distillation.model_dump(mode="json")
+        inputs = fingerprint(student.fingerprint, teacher.fingerprint, *settings)
+        return train_model(
+            stage.tasks,
+            train,
+            model=str(student.model_dir),
+            processor=str(student.processor_dir),
+            data_dirs={name: self._task_dir(stage.name, name) for name in stage.tasks},
+            out_dir=self.folder.train_dir(f"{student.manifest.variant}-distilled"),
+            name=f"run-{inputs[:12]}",
+            on_record=partial(self.watcher.record, "compress"),
+            teacher=str(teacher.model_dir),
+            distillation=distillation,
         )
 
     def _stage(

@@ -86,6 +86,8 @@ class Recipe(Stage):
                 raise ValueError(f"data: '{unknown[0]}' is no task of the stage")
         names = [stage.name for stage in self.before]
         reserved = {"trained", "onnx", "int8", "int4", "initial"}
+        reserved |= {"drop_layers", "prune_feed_forward", "distil"}
+        reserved |= set(self.compress.variants()) if self.compress else set()
         if len(set(names)) < len(names) or reserved & set(names):
             raise ValueError(f"before: stage names must differ, and not be one of {reserved}")
         return self

@@ -118,9 +118,18 @@ def served_bundles(paths: Sequence[Path]) -> dict[str, str]:
 def _smallest_bundle(path: Path) -> Path:
     if (path / "manifest.json").is_file():
         return path.resolve()
-    for variant in ("int4", "int8", "onnx", "trained"):
+    for variant in (*_compressed_variants(path), "int4", "int8", "onnx", "trained"):
         if (path / "bundles" / variant / "manifest.json").is_file():
             return (path / "bundles" / variant).resolve()
     raise BundleError(
         f"'{path}' is neither a bundle nor the folder of a finished run. Run the recipe first."
     )
+
+
+def _compressed_variants(path: Path) -> list[str]:
+    """The last bundle of the chain that the run finished, if there was one."""
+    record = path / "stages" / "compress.json"
+    if not record.is_file():
+        return []
+    details = json.loads(record.read_text(encoding="utf-8"))["report"]["details"]
+    return [Path(step["path"]).name for step in details["steps"][-1:]]

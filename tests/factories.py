@@ -20,7 +20,16 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from ray_sft.compression import AnyPass, ExportOnnx, Pass, QuantizeInt4, QuantizeInt8
+from ray_sft.compression import (
+    AnyPass,
+    Distil,
+    DropLayers,
+    ExportOnnx,
+    Pass,
+    PruneFeedForward,
+    QuantizeInt4,
+    QuantizeInt8,
+)
 from ray_sft.data.augment import Augmentation, CharacterNoise, Eda, SurfaceNoise
 from ray_sft.models import HeadedEncoder, HeadView, train_tokenizer, train_wordpiece
 from ray_sft.objectives import AnyObjective, Fgm, LabelSmoothing, Objective, RDrop
@@ -240,6 +249,9 @@ TASKS: dict[type[Task], Callable[[], TaskCase]] = {
 }
 
 PASSES: dict[type[Pass], Callable[[], Pass]] = {
+    DropLayers: lambda: DropLayers(keep=1),
+    PruneFeedForward: PruneFeedForward,
+    Distil: Distil,
     ExportOnnx: ExportOnnx,
     QuantizeInt8: QuantizeInt8,
     QuantizeInt4: QuantizeInt4,

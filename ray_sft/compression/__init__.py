@@ -6,20 +6,33 @@ Example:
     ['export_onnx', 'quantize_int8']
 """
 
-from ray_sft.compression.base import Pass, PassResult
+from ray_sft.compression.base import Pass, PassContext, PassResult, Retrain
 from ray_sft.compression.chain import Compress, compress
 from ray_sft.compression.measure import Speed, make_workload, measure
-from ray_sft.compression.passes import AnyPass, ExportOnnx, QuantizeInt4, QuantizeInt8
+from ray_sft.compression.passes import (
+    AnyPass,
+    Distil,
+    DropLayers,
+    ExportOnnx,
+    PruneFeedForward,
+    QuantizeInt4,
+    QuantizeInt8,
+)
 from ray_sft.compression.report import StepReport
 
 __all__ = [
     "AnyPass",
     "Compress",
+    "Distil",
+    "DropLayers",
     "ExportOnnx",
     "Pass",
+    "PassContext",
     "PassResult",
+    "PruneFeedForward",
     "QuantizeInt4",
     "QuantizeInt8",
+    "Retrain",
     "Speed",
     "StepReport",
     "compress",

@@ -1,16 +1,51 @@
 """The contract of a compression pass: one bundle in, the model of another out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeAlias
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.core import Config
+from ray_sft.objectives import Distillation
+from ray_sft.tasks import Example
 
-__all__ = ["Pass", "PassResult", "Precision"]
+__all__ = ["NO_CONTEXT", "Pass", "PassContext", "PassResult", "Precision", "Retrain"]
 
 Precision: TypeAlias = Literal["fp32", "int8", "int4"]
+
+
+class Retrain(Protocol):
+    """Trains a student with the source of the chain as its teacher, on the rows of training."""
+
+    def __call__(
+        self,
+        student: Bundle,
+        distillation: Distillation,
+        *,
+        epochs: int,
+        steps: int,
+        learning_rate: float,
+    ) -> Path:
+        """The folder with the trained weights, as transformers reads them.
+
+        ``steps`` 0 runs all ``epochs``; ``learning_rate`` 0 keeps that of the recipe.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class PassContext:
+    """What a pass may use beside the bundle."""
+
+    examples: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    """Labelled rows of training by task, to calibrate on; never rows of evaluation."""
+    retrain: Retrain | None = None
+    """Trains a model; None where nothing can."""
+
+
+NO_CONTEXT: Final = PassContext()
+"""The bundle is all there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +63,13 @@ class Pass(Config, ABC):
     precision: ClassVar[Precision]
     """What it makes of the weights; only fp32 can be quantized."""
     variant: ClassVar[str]
-    """The name of the bundle's folder."""
+    """The name of the bundle's folder; a second one of the kind in a chain gets a number."""
     is_exact: ClassVar[bool] = False
-    """Whether the outputs must equal the source's within the parity tolerance."""
+    """Whether the outputs must equal those of its own source within the parity tolerance."""
+    needs_examples: ClassVar[bool] = False
+    """Whether it looks at rows of training."""
+    trains: ClassVar[bool] = False
+    """Whether it trains what the passes before it have cut."""
     kind: str
 
     @abstractmethod
@@ -42,5 +81,7 @@ class Pass(Config, ABC):
         """
 
     @abstractmethod
-    def apply(self, source: Bundle, out: BundleWriter) -> PassResult:
+    def apply(
+        self, source: Bundle, out: BundleWriter, context: PassContext = NO_CONTEXT
+    ) -> PassResult:
         """Writes the model of ``source``, changed, into ``out.model_dir``, and nothing else."""

@@ -1,6 +1,7 @@
 """A chain of passes from one bundle to the next, each measured before it may be kept."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,13 @@ from pydantic import Field
 
 from ray_sft.bundle import Bundle, BundleWriter
 from ray_sft.compression import gates
-from ray_sft.compression.base import Pass
+from ray_sft.compression.base import Pass, PassContext, Retrain
 from ray_sft.compression.graph import operators
 from ray_sft.compression.measure import Speed, Workload, make_workload, measure
 from ray_sft.compression.passes import AnyPass, ExportOnnx, QuantizeInt8
 from ray_sft.compression.record import card_row, complete_manifest, draft_manifest
 from ray_sft.compression.report import StepReport
+from ray_sft.compression.rules import check_passes, meets_budget_from, name_variants
 from ray_sft.core import CompressionError, Config
 from ray_sft.evaluation import evaluate, model_card
 from ray_sft.inference import Predictor, record_samples
@@ -31,11 +33,16 @@ class Compress(Config):
     passes: tuple[AnyPass, ...] = Field(default=(ExportOnnx(), QuantizeInt8()), min_length=1)
     """In order; each makes a bundle from the one before it."""
     budget: dict[str, float] = Field(default_factory=dict)
-    """Allowed change of a metric from the source: ``accuracy: -0.01``, ``loss: 0.05``."""
+    """Allowed change of a metric from the source: ``accuracy: -0.01``, ``loss: 0.05``. A bundle
+    that the next pass prunes or trains again need not keep it; one that ``distil`` made must."""
     min_speedup: float = Field(default=1.2, ge=0.0)
     """Least throughput of the last bundle, over the source on as many threads."""
     parity_tolerance: float = Field(default=1e-4, gt=0.0)
     """Largest difference of a logit that an exact pass may cause."""
+
+    def variants(self) -> list[str]:
+        """The name of each pass's bundle; a kind's second one gets a number."""
+        return name_variants(self.passes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,44 +63,45 @@ def compress(
     out_dir: Path,
     num_threads: int,
     progress: Callable[[str], None],
+    train_examples: Mapping[str, Sequence[Example]] | None = None,
+    retrain: Retrain | None = None,
 ) -> list[StepReport]:
     """Writes ``out_dir/<variant>`` for every pass; one report for the source and for each of them.
 
-    ``examples`` are the evaluation data by task. Everything is timed on ``num_threads`` threads.
+    Everything is timed on ``num_threads`` threads.
+
+    Args:
+        config: the passes and what they may cost.
+        source: what they start from; the teacher, where one of them distils.
+        examples: the evaluation data by task, which only judges.
+        out_dir: where the bundles go.
+        num_threads: of every model that is measured.
+        progress: is told what begins.
+        train_examples: rows of training by task, for passes that calibrate.
+        retrain: trains a student, for passes that distil.
 
     Raises:
         CompressionError: the chain is not possible (before any work), or a bundle misses parity,
             budget or speed; that bundle is not kept.
     """
-    _check_chain(config, source, examples)
+    context = PassContext(train_examples or {}, retrain)
+    _check_chain(config, source, examples, context)
     progress(f"measuring {source.manifest.variant}")
-    run = _Chain(config, source, examples, num_threads)
+    run = _Chain(config, source, examples, context, num_threads)
     steps = [run.source]
-    for number, step in enumerate(config.passes, start=1):
-        progress(f"{step.kind} ({number} of {len(config.passes)})")
-        is_last = number == len(config.passes)
-        steps.append(run.step(step, steps, out_dir / step.variant, is_last=is_last))
+    for number in range(len(config.passes)):
+        progress(f"{config.passes[number].kind} ({number + 1} of {len(config.passes)})")
+        steps.append(run.step(number, steps, out_dir))
     return [step.report for step in steps]
 
 
 def _check_chain(
-    config: Compress, source: Bundle, examples: Mapping[str, Sequence[Example]]
+    config: Compress,
+    source: Bundle,
+    examples: Mapping[str, Sequence[Example]],
+    context: PassContext,
 ) -> None:
-    former, precision = source.manifest.format, source.manifest.properties.get("precision", "fp32")
-    name = f"bundle '{source.path}'"
-    for step in config.passes:
-        if step.consumes != former:
-            raise CompressionError(
-                f"{step.kind} needs a bundle in {step.consumes} format, but {name} is in {former} "
-                "format. Order the passes as: export_onnx, then one quantize_... pass."
-            )
-        if precision != "fp32":
-            raise CompressionError(
-                f"{step.kind} needs fp32 weights, but {name} has {precision} weights already. "
-                "Use one quantize_... pass."
-            )
-        step.check(source)
-        former, precision, name = step.produces, step.precision, f"the result of {step.kind}"
+    check_passes(config.passes, source, context)
     gates.check_budget_names(source.manifest.tasks, config.budget)
     if config.budget and not all(examples.get(task) for task in source.manifest.tasks):
         raise CompressionError("compress.budget needs evaluation data, but there is none.")
@@ -107,9 +115,13 @@ class _Chain:
         config: Compress,
         source: Bundle,
         examples: Mapping[str, Sequence[Example]],
+        context: PassContext,
         num_threads: int,
     ) -> None:
         self.config = config
+        self.context = context
+        self.variants = config.variants()
+        self.meets_budget = meets_budget_from(config.passes)
         self.examples = examples
         self.num_threads = num_threads
         predictors = Predictor.each(source, num_threads=num_threads, spinning=False)
@@ -126,27 +138,29 @@ class _Chain:
         report = self._report("source", source, source.path, self._evaluate(predictors), speed)
         self.source = _Measured(source, predictors, workload, report)
 
-    def step(
-        self, step: Pass, former: Sequence[_Measured], path: Path, *, is_last: bool
-    ) -> _Measured:
+    def step(self, number: int, former: Sequence[_Measured], out_dir: Path) -> _Measured:
         """Applies a pass to the last of ``former``, measures the result, and keeps it or not."""
-        parent = former[-1].bundle
+        step, parent = self.config.passes[number], former[-1].bundle
+        path = out_dir / self.variants[number]
         with BundleWriter(path) as out:
             out.copy_processor(parent)
-            result = step.apply(parent, out)
-            draft = out.draft(draft_manifest(parent, step))
+            began = time.monotonic()
+            result = step.apply(parent, out, self.context)
+            seconds = time.monotonic() - began
+            draft = out.draft(draft_manifest(parent, step, variant=path.name))
             predictors = Predictor.each(draft, num_threads=self.num_threads, spinning=False)
-            parity = max(
-                gates.logit_difference(self.source.predictors[name], one, self.samples[name])
-                for name, one in predictors.items()
-            )
             if step.is_exact:
-                gates.check_parity(step.kind, parity, self.config.parity_tolerance)
+                drift = self._drift(former[-1], predictors)
+                gates.check_parity(step.kind, drift, self.config.parity_tolerance)
             metrics = self._evaluate(predictors)
-            gates.check_budget(step.kind, self.source.report.metrics, metrics, self.config.budget)
+            if self.meets_budget[number]:
+                before = self.source.report.metrics
+                gates.check_budget(step.kind, before, metrics, self.config.budget)
             workload = self._workload(predictors)
-            report = self._compare(step, path, draft, metrics, parity, workload, former)
-            if is_last:
+            report = self._compare(step, path, draft, metrics, workload, former).model_copy(
+                update={"parity": self._drift(self.source, predictors), "seconds": seconds}
+            )
+            if number == len(self.config.passes) - 1:
                 gates.check_speedup(step.kind, report.speedup_over_source, self.config.min_speedup)
             reports = [item.report for item in former] + [report]
             manifest = complete_manifest(draft.manifest, step, report, result.properties)
@@ -166,13 +180,19 @@ class _Chain:
         )
         return _Measured(bundle, predictors, workload, report)
 
+    def _drift(self, other: _Measured, predictors: Mapping[str, Predictor]) -> float:
+        """The largest difference of a logit from another bundle's, over the samples."""
+        return max(
+            gates.logit_difference(other.predictors[name], one, self.samples[name])
+            for name, one in predictors.items()
+        )
+
     def _compare(
         self,
         step: Pass,
         path: Path,
         draft: Bundle,
         metrics: dict[str, float],
-        parity: float,
         workload: Workload,
         former: Sequence[_Measured],
     ) -> StepReport:
@@ -185,7 +205,6 @@ class _Chain:
         changes = {
             "speedup_over_source": speed.throughput / others[0].throughput,
             "speedup_over_parent": speed.throughput / others[-1].throughput,
-            "parity": parity,
             "operators": operators(draft.model_dir) if step.produces == "onnx" else {},
         }
         return report.model_copy(update=changes)

@@ -26,7 +26,7 @@ from pydantic import Field
 from transformers.exporters import OnnxConfig, OnnxExporter
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
-from ray_sft.compression.base import Pass, PassResult, Precision
+from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.graph import save_graph
 from ray_sft.core import CompressionError
 from ray_sft.models import load_processor, load_tasks, uses_heads
@@ -82,8 +82,11 @@ class ExportOnnx(Pass):
                 "needs a multiple of 16. Choose hidden_size / num_attention_heads accordingly."
             )
 
-    def apply(self, source: Bundle, out: BundleWriter) -> PassResult:
+    def apply(
+        self, source: Bundle, out: BundleWriter, context: PassContext = NO_CONTEXT
+    ) -> PassResult:
         """See `Pass.apply`."""
+        del context
         if source.is_decoder:
             self._build_decoder(source, out.model_dir)
         else:

@@ -4,13 +4,25 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from ray_sft.compression.distil import Distil
+from ray_sft.compression.drop_layers import DropLayers
 from ray_sft.compression.export_onnx import ExportOnnx
+from ray_sft.compression.prune_feed_forward import PruneFeedForward
 from ray_sft.compression.quantize_int4 import QuantizeInt4
 from ray_sft.compression.quantize_int8 import QuantizeInt8
 
-__all__ = ["AnyPass", "ExportOnnx", "QuantizeInt4", "QuantizeInt8"]
+__all__ = [
+    "AnyPass",
+    "Distil",
+    "DropLayers",
+    "ExportOnnx",
+    "PruneFeedForward",
+    "QuantizeInt4",
+    "QuantizeInt8",
+]
 
 AnyPass: TypeAlias = Annotated[
-    ExportOnnx | QuantizeInt8 | QuantizeInt4, Field(discriminator="kind")
+    DropLayers | PruneFeedForward | Distil | ExportOnnx | QuantizeInt8 | QuantizeInt4,
+    Field(discriminator="kind"),
 ]
 """Every pass, by its ``kind``."""

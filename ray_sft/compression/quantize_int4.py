@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
-from ray_sft.compression.base import Pass, PassResult, Precision
+from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.block_quantization import BlockSize, quantize_blocks
 from ray_sft.core import CompressionError
 
@@ -30,7 +30,10 @@ class QuantizeInt4(Pass):
                 f"{source.task.head} model, which is faster in int8. Use quantize_int8."
             )
 
-    def apply(self, source: Bundle, out: BundleWriter) -> PassResult:
+    def apply(
+        self, source: Bundle, out: BundleWriter, context: PassContext = NO_CONTEXT
+    ) -> PassResult:
         """See `Pass.apply`."""
+        del context
         quantize_blocks(source.model_dir, out.model_dir, bits=4, block_size=self.block_size)
         return PassResult({"block_size": self.block_size})

@@ -15,7 +15,7 @@ import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
-from ray_sft.compression.base import Pass, PassResult, Precision
+from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.block_quantization import BlockSize, quantize_blocks
 from ray_sft.compression.graph import save_graph
 
@@ -39,8 +39,11 @@ class QuantizeInt8(Pass):
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: every model that can be exported can be quantized."""
 
-    def apply(self, source: Bundle, out: BundleWriter) -> PassResult:
+    def apply(
+        self, source: Bundle, out: BundleWriter, context: PassContext = NO_CONTEXT
+    ) -> PassResult:
         """See `Pass.apply`."""
+        del context
         if source.is_decoder:
             quantize_blocks(source.model_dir, out.model_dir, bits=8, block_size=self.block_size)
             return PassResult({"block_size": self.block_size})

@@ -10,11 +10,11 @@ from ray_sft.compression.report import StepReport
 __all__ = ["card_row", "complete_manifest", "draft_manifest"]
 
 
-def draft_manifest(parent: Bundle, step: Pass) -> Manifest:
+def draft_manifest(parent: Bundle, step: Pass, *, variant: str) -> Manifest:
     """The manifest of what ``step`` makes of ``parent``, before anything is measured."""
     return parent.manifest.model_copy(
         update={
-            "variant": step.variant,
+            "variant": variant,
             "format": step.produces,
             "parent": parent.fingerprint,
             "metrics": {},

@@ -34,5 +34,7 @@ class StepReport(Config):
     """Throughput over that of the bundle that the pass was given."""
     parity: float = 0.0
     """Largest difference of a logit from the source's, on the samples."""
+    seconds: float = 0.0
+    """What the pass itself took, without the measuring."""
     operators: dict[str, int] = Field(default_factory=dict)
     """Operators of the graph as ONNX Runtime optimises it; none for torch."""

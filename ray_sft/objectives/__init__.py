@@ -12,17 +12,20 @@ from typing import Annotated, TypeAlias
 from pydantic import AfterValidator, Field
 
 from ray_sft.objectives.base import Objective, each_kind_once, wrap_all
+from ray_sft.objectives.distillation import Distillation, layers_of
 from ray_sft.objectives.fgm import Fgm
 from ray_sft.objectives.label_smoothing import LabelSmoothing
 from ray_sft.objectives.r_drop import RDrop
 
 __all__ = [
     "AnyObjective",
+    "Distillation",
     "Fgm",
     "LabelSmoothing",
     "Objective",
     "Objectives",
     "RDrop",
+    "layers_of",
     "wrap_all",
 ]
 

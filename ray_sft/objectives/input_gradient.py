@@ -2,13 +2,13 @@
 
 ``autograd.grad`` through a DeepSpeed engine meets two obstacles (seen in 0.19.8):
 
-- The engine hooks the tensors that the model returns, and takes the first gradient that comes to
-  one for its own backward: stage 0 refuses it, stages 1 to 3 would reduce gradients that nobody
-  asked for. It hooks only tensors with a history. So the model returns copies without one, the
-  gradient is walked to these copies, and from there, inside the model, to the input.
-- Stage 3 gathers a module's parameters for as many walks as the module had passes. A graph that is
-  kept for a second walk would meet released parameters (DeepSpeed issues 3539 and 7352). So this
-  pass is walked once and thrown away, and the loss to train on is computed by another pass.
+- The engine hooks the tensors that a model returns and takes the first gradient to arrive for a
+  backward of its own: stage 0 refuses it, the others end a backward, reductions included, that
+  never was. It hooks only tensors with a history. So the model returns copies without one: the
+  gradient is walked to the copies, and from there, inside the model, to the input.
+- Stage 3 gathers a module's parameters for as many walks as it had passes. A graph that is kept
+  for a second walk meets released parameters ("size of tensor a (0)", DeepSpeed issues 3539 and
+  7352). So this pass is walked once and thrown away; another one computes the loss to train on.
 
 The walk ends at the embedded input and touches no parameter's gradient.
 """

@@ -16,7 +16,7 @@ import ray.train.torch
 
 from ray_sft.core import ConfigError, TrainingError
 from ray_sft.models import Lora
-from ray_sft.objectives import AnyObjective
+from ray_sft.objectives import AnyObjective, Distillation
 from ray_sft.tasks import AnyTask
 from ray_sft.training.config import Train
 from ray_sft.training.loop import WEIGHTS, Job, run_worker
@@ -87,6 +87,8 @@ def train_model(
     on_record: Callable[[Mapping[str, Any]], None],
     objectives: Sequence[AnyObjective] = (),
     adapter: Lora | None = None,
+    teacher: str = "",
+    distillation: Distillation | None = None,
 ) -> Path:
     """Trains and returns the folder with the weights; resumes where ``name`` was interrupted.
 
@@ -101,6 +103,8 @@ def train_model(
         on_record: gets every record, in a thread of its own.
         objectives: wrap the loss, the first one innermost.
         adapter: trained instead of the model's own weights, and merged into them at the end.
+        teacher: a folder or hub id with weights that ``distillation`` follows.
+        distillation: wraps the task's own loss, inside of ``objectives``.
 
     Raises:
         TrainingError: the run did not finish.
@@ -117,6 +121,8 @@ def train_model(
         log,
         objectives=tuple(objectives),
         adapter=adapter,
+        teacher=teacher,
+        distillation=distillation,
     )
     trainer = ray.train.torch.TorchTrainer(
         run_worker,

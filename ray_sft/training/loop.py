@@ -33,8 +33,18 @@ from ray_sft.models import (
     use_segmented_attention,
     uses_heads,
 )
-from ray_sft.objectives import AnyObjective, wrap_all
-from ray_sft.tasks import AnyTask, Array, Batch, Example, LossFn, Processor, Task, TensorBatch
+from ray_sft.objectives import AnyObjective, Distillation, wrap_all
+from ray_sft.tasks import (
+    AnyTask,
+    Array,
+    Batch,
+    Example,
+    Loss,
+    LossFn,
+    Processor,
+    Task,
+    TensorBatch,
+)
 from ray_sft.training.config import Train
 from ray_sft.training.engine import Engine, resolve_precision
 from ray_sft.training.evaluate import evaluate_sharded
@@ -61,6 +71,9 @@ class Job:
     """Handle of the actor that gathers records."""
     objectives: tuple[AnyObjective, ...] = ()
     adapter: Lora | None = None
+    teacher: str = ""
+    """Folder of the model that ``distillation`` follows."""
+    distillation: Distillation | None = None
 
 
 def total_steps(plan: StepPlan, train: Train) -> int:
@@ -118,14 +131,41 @@ class Loop:
             module.to(device), self.train, precision=precision, world_size=self.world_size
         )
         self.engine.module.train()
+        self.teacher = self._load_teacher() if job.distillation else None
         self._loss_fns = {name: self._loss_fn(name) for name in self.tasks}
         self.started = time.monotonic()
 
+    def _load_teacher(self) -> torch.nn.Module:
+        """The whole teacher on every rank: it runs without the others, and is never trained."""
+        teacher = load_tasks(self.job.teacher, self.tasks, processor=self.processor)
+        if self.train.packing:
+            use_segmented_attention(teacher)
+        return teacher.to(self.device).eval().requires_grad_(False)
+
     def _loss_fn(self, name: str) -> LossFn:
-        engine = self.engine.module
-        model = HeadView(engine, name) if uses_heads(self.tasks) else engine
-        plain = partial(self.tasks[name].loss, model)
-        return wrap_all(self.job.objectives, plain, self.engine.bare_module)
+        loss_fn = self._plain_loss_fn(name, self.engine.module)
+        if self.job.distillation is not None and self.teacher is not None:
+            loss_fn = self.job.distillation.wrap(
+                loss_fn,
+                self.engine.bare_module,
+                teacher_loss_fn=self._in_precision(self._plain_loss_fn(name, self.teacher)),
+                teacher=self.teacher,
+            )
+        return wrap_all(self.job.objectives, loss_fn, self.engine.bare_module)
+
+    def _plain_loss_fn(self, name: str, module: torch.nn.Module) -> LossFn:
+        model = HeadView(module, name) if uses_heads(self.tasks) else module
+        return partial(self.tasks[name].loss, model)
+
+    def _in_precision(self, loss_fn: LossFn) -> LossFn:
+        """``loss_fn`` in the arithmetic that the engine gives to the model it trains."""
+        bf16 = self.engine.precision == "bf16"
+
+        def cast(batch: TensorBatch) -> Loss:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
+                return loss_fn(batch)
+
+        return cast
 
     def run(self, checkpoint: Path | None = None) -> None:
         """Every step after those that ``checkpoint`` holds."""

@@ -6,14 +6,16 @@ import torch
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
     LlamaConfig,
     LlamaForCausalLM,
 )
 
 from ray_sft.bundle import Bundle, BundleWriter, Manifest
+from ray_sft.compression.base import NO_CONTEXT
 from ray_sft.inference import Predictor, record_samples
-from ray_sft.models import train_tokenizer
-from ray_sft.tasks import CausalLanguageModel, Example, SequenceClassification
+from ray_sft.models import HeadedEncoder, train_tokenizer
+from ray_sft.tasks import CausalLanguageModel, Embedding, Example, SequenceClassification
 
 LABELS = ("card", "parcel", "refund", "transfer")
 NOUNS = ("card", "parcel", "refund", "transfer", "account", "invoice")
@@ -128,3 +130,70 @@ def own_words(processor) -> dict[str, list[Example]]:
     )
     arrays = [row.numpy().astype(np.int32) for row in tokens]
     return {"reply": [Example({"input_ids": row, "labels": row}, len(row)) for row in arrays]}
+
+
+@pytest.fixture(scope="session")
+def make_encoder(tmp_path_factory, processor):
+    """Writes a classifier with as many layers as asked for, changed by ``edit``."""
+
+    def make(*, num_layers=4, edit=lambda _: None) -> Bundle:
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=len(processor),
+            hidden_size=64,
+            num_hidden_layers=num_layers,
+            num_attention_heads=2,
+            intermediate_size=128,
+            initializer_range=0.1,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            num_labels=len(LABELS),
+        )
+        model = BertForSequenceClassification(config).eval()
+        edit(model)
+        return write_bundle(
+            tmp_path_factory.mktemp("bundles") / "trained",
+            name="intent",
+            task=SequenceClassification(labels=LABELS),
+            model=model,
+            processor=processor,
+            rows=[{"text": text} for text in TEXTS],
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def two_heads(tmp_path_factory, processor) -> Bundle:
+    """A classifier and an embedding on one backbone of three layers."""
+    torch.manual_seed(0)
+    tasks = {"intent": SequenceClassification(labels=LABELS), "vector": Embedding()}
+    config = BertConfig(
+        vocab_size=len(processor),
+        hidden_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=128,
+        initializer_range=0.1,
+    )
+    with BundleWriter(tmp_path_factory.mktemp("bundles") / "trained") as out:
+        HeadedEncoder(BertModel(config), tasks).save_pretrained(out.model_dir)
+        processor.save_pretrained(out.processor_dir)
+        manifest = Manifest(name="both", variant="trained", format="torch", tasks=tasks)
+        predictors = Predictor.each(out.draft(manifest))
+        out.write_samples(
+            sample
+            for predictor in predictors.values()
+            for sample in record_samples(predictor, [{"text": text} for text in TEXTS])
+        )
+        return out.finish(manifest)
+
+
+def apply(step, source: Bundle, path, context=NO_CONTEXT) -> tuple[Bundle, dict]:
+    """The bundle that a pass makes, and what it tells."""
+    with BundleWriter(path) as out:
+        out.copy_processor(source)
+        result = step.apply(source, out, context)
+        out.write_samples(source.samples())
+        manifest = source.manifest.model_copy(update={"variant": step.variant, "files": {}})
+        return out.finish(manifest), dict(result.properties)

@@ -1,0 +1,174 @@
+"""Distillation: a student learns the answers and the inner states of its teacher.
+
+Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531, section 2:
+logits z of the student and v of the teacher become distributions at a temperature T,
+q_i = exp(z_i / T) / sum_j exp(z_j / T) (eq. 1), whose cross-entropy is trained beside that of the
+right answers. Its gradient falls with 1 / T^2, so it is multiplied by T^2. We take KL(p || q): it
+differs from the cross-entropy by the teacher's own entropy, a constant, and is 0 where both agree.
+
+The states of the layers follow Jiao et al. 2020, "TinyBERT", arXiv:1909.10351, eq. 8: the mean
+squared error of the outputs of student layer i and teacher layer g(i), here the layer at the same
+share of the depth, so that the last ones meet. Deviation: no learned projection, so both must have
+the same width, as a student has that lost layers or feed-forward neurons.
+
+Both terms are summed over targets. The states of a target are those of its token; where a target
+stands for a whole text, the mean over the tokens of the text. Of an embedding's texts only the
+first is compared, not its candidates.
+
+It is no `Objective` that a recipe may list, since it needs a second model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from ray_sft.core import Config, ConfigError
+from ray_sft.objectives.input_gradient import hooked
+from ray_sft.tasks import IGNORED, Loss, LossFn, TensorBatch
+
+__all__ = ["Distillation", "layers_of"]
+
+
+class Distillation(Config):
+    """The loss of a student that has a teacher."""
+
+    temperature: float = Field(default=2.0, gt=0)
+    """Logits of both are divided by it: a higher one shows more of the less likely classes."""
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    """Weight of the teacher's answers; those of the data have the rest."""
+    hidden_weight: float = Field(default=1.0, ge=0)
+    """Weight of the difference of the layers' outputs; 0 leaves them free."""
+
+    def wrap(
+        self,
+        loss_fn: LossFn,
+        module: torch.nn.Module,
+        *,
+        teacher_loss_fn: LossFn,
+        teacher: torch.nn.Module,
+    ) -> LossFn:
+        """``loss_fn`` of the student with the teacher's terms.
+
+        Args:
+            loss_fn: runs the student under whatever engine trains it.
+            module: the student without that engine.
+            teacher_loss_fn: the same loss of the teacher, which is run without gradients.
+            teacher: the model that ``teacher_loss_fn`` runs, in evaluation mode.
+
+        Raises:
+            ConfigError: the layers differ in width, or one of the models has none.
+        """
+        if self.alpha == 0 and self.hidden_weight == 0:
+            return loss_fn
+        mine, others = self._matched(module, teacher)
+
+        def distilled(batch: TensorBatch) -> Loss:
+            given: list[torch.Tensor] = []
+            made: list[torch.Tensor] = []
+            with torch.no_grad(), hooked(others, _append_to(given)):
+                wanted = teacher_loss_fn(batch)
+            with hooked(mine, _append_to(made)):
+                loss = loss_fn(batch)
+            loss_sum = (1 - self.alpha) * loss.loss_sum
+            divergence = _divergence(wanted.logits, loss.logits, temperature=self.temperature)
+            loss_sum = loss_sum + self.alpha * divergence
+            if mine:
+                weights_BT = _target_weights(batch, width=made[0].shape[1])
+                loss_sum = loss_sum + self.hidden_weight * _difference(given, made, weights_BT)
+            return replace(loss, loss_sum=loss_sum)
+
+        return distilled
+
+    def _matched(
+        self, student: torch.nn.Module, teacher: torch.nn.Module
+    ) -> tuple[list[torch.nn.Module], list[torch.nn.Module]]:
+        """Layers of the student, and those of the teacher that they follow."""
+        if self.hidden_weight == 0:
+            return [], []
+        widths = [_width(student), _width(teacher)]
+        if widths[0] != widths[1]:
+            raise ConfigError(
+                f"distillation compares layers, but those of the student are {widths[0]} wide and "
+                f"the teacher's {widths[1]}. Set hidden_weight: 0."
+            )
+        mine, others = list(layers_of(student)), list(layers_of(teacher))
+        ends = [len(others) * (number + 1) // len(mine) for number in range(len(mine))]
+        return mine, [others[max(end, 1) - 1] for end in ends]
+
+
+def layers_of(module: torch.nn.Module) -> torch.nn.ModuleList:
+    """The list of a transformer's layers, found by its length.
+
+    Raises:
+        ConfigError: no list has as many members as the configuration names layers.
+    """
+    num_layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
+    found = [
+        part
+        for part in module.modules()
+        if isinstance(part, torch.nn.ModuleList) and len(part) == num_layers
+    ]
+    if not found:
+        raise ConfigError(
+            f"{type(module).__name__} has no list of {num_layers} layers, as its configuration "
+            "says. Use an encoder or decoder whose layers are one list."
+        )
+    return max(found, key=lambda part: sum(1 for _ in part.modules()))
+
+
+def _width(module: torch.nn.Module) -> int:
+    config: Any = module.config
+    return int(config.hidden_size)
+
+
+def _append_to(states: list[torch.Tensor]) -> Any:
+    """A hook that notes what a layer returns."""
+
+    def note(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+        states.append(output if isinstance(output, torch.Tensor) else output[0])
+
+    return note
+
+
+def _divergence(
+    teacher_NC: torch.Tensor, student_NC: torch.Tensor, *, temperature: float
+) -> torch.Tensor:
+    """T^2 KL(teacher || student) at temperature T, summed over targets, in nats."""
+    teacher_NC = (teacher_NC / temperature).log_softmax(dim=1)
+    student_NC = (student_NC / temperature).log_softmax(dim=1)
+    divergence = torch.nn.functional.kl_div(
+        student_NC, teacher_NC, reduction="sum", log_target=True
+    )
+    return temperature**2 * divergence
+
+
+def _target_weights(batch: TensorBatch, *, width: int) -> torch.Tensor:
+    """The share of each token in the targets, (batch, width): a row's sum is its targets.
+
+    The first token of a row counts for none: predicted from nothing, it is no target where packed.
+    """
+    labels = batch["labels"]
+    if labels.shape == batch["input_ids"].shape:
+        weights_BT = (labels != IGNORED).float()
+        weights_BT[:, 0] = 0.0
+    else:
+        mask_BT = batch["attention_mask"].float()
+        weights_BT = mask_BT / mask_BT.sum(dim=1, keepdim=True)
+        weights_BT = weights_BT * (labels != IGNORED).float()[:, None]
+    return torch.nn.functional.pad(weights_BT, (0, width - weights_BT.shape[1]))
+
+
+def _difference(
+    teacher: Sequence[torch.Tensor], student: Sequence[torch.Tensor], weights_BT: torch.Tensor
+) -> torch.Tensor:
+    """The mean squared error over layers and dimensions, summed over targets."""
+    assert len(teacher) == len(student), (len(teacher), len(student))
+    num_rows = len(weights_BT)
+    errors = [
+        (one[:num_rows].float() - two[:num_rows].float()).square().mean(dim=-1)
+        for one, two in zip(teacher, student, strict=True)
+    ]
+    return (torch.stack(errors).mean(dim=0) * weights_BT).sum()

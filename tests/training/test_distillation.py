@@ -1,0 +1,83 @@
+"""Distillation in the real loop on two ranks gives the gradient of one plain batch."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from ray_sft.data import SampleStore
+from ray_sft.models import load_model, load_processor
+from ray_sft.objectives import Distillation
+from tests.training.worlds import gradients, run_world
+
+ROWS = {"uneven": [0, 3, 4, 9, 11, 12, 20], "lonely": [5]}
+"""Of the lonely step's four micro-batches three have nothing to do."""
+DISTILLATION = Distillation(temperature=3.0, alpha=0.5, hidden_weight=2.0)
+
+
+def write_teacher(run, auto, folder: Path) -> str:
+    """Twice as deep as the student."""
+    torch.manual_seed(3)
+    config = AutoConfig.from_pretrained(run.model)
+    config.num_hidden_layers = 4
+    config.initializer_range = 0.1
+    auto.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+def plain_gradient(run, teacher_dir, samples, *, distillation):
+    processor = load_processor(run.model)
+    model = load_model(str(run.model), run.task, processor=processor)
+    teacher = load_model(teacher_dir, run.task, processor=processor).eval()
+    loss_fn = distillation.wrap(
+        partial(run.task.loss, model),
+        model,
+        teacher_loss_fn=partial(run.task.loss, teacher),
+        teacher=teacher,
+    )
+    examples = SampleStore(run.data / "train").examples(samples)
+    batch = run.task.collate(examples, processor)
+    loss = loss_fn({name: torch.from_numpy(array) for name, array in batch.items()})
+    (loss.loss_sum / loss.num_targets).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.timeout(240)
+def test_the_gradient_equals_that_of_one_plain_batch(tiny_decoder, tiny_encoder, tmp_path: Path):
+    runs = {
+        "decoder": (tiny_decoder, AutoModelForCausalLM),
+        "encoder": (tiny_encoder, AutoModelForSequenceClassification),
+    }
+    cases, expected = {}, {}
+    for kind, (run, auto) in runs.items():
+        teacher = write_teacher(run, auto, tmp_path / f"teacher-{kind}")
+        for name, samples in ROWS.items():
+            expected[kind, name] = plain_gradient(run, teacher, samples, distillation=DISTILLATION)
+            bare = plain_gradient(
+                run, teacher, samples, distillation=Distillation(alpha=0, hidden_weight=0)
+            )
+            change = max((expected[kind, name][key] - bare[key]).abs().max() for key in bare)
+            assert change > 1e-2, "the teacher has to matter more than the tolerance"
+            for stage in (2, 3):
+                job = run.job(
+                    zero_stage=stage,
+                    gradient_accumulation=2,
+                    packing=kind == "decoder",
+                    max_gradient_norm=0.0,
+                    weight_decay=0.0,
+                    learning_rate=1.0,
+                    warmup=0.0,
+                )
+                job = replace(job, teacher=teacher, distillation=DISTILLATION)
+                cases[f"{kind}-{name}-zero{stage}"] = (job, samples)
+    run_world(gradients, 2, cases, tmp_path)
+    for case in cases:
+        kind, name, _ = case.split("-")
+        found = torch.load(tmp_path / f"{case}.pt")
+        assert found.keys() == expected[kind, name].keys()
+        for parameter, gradient in expected[kind, name].items():
+            error = (found[parameter] - gradient).abs().max().item()
+            assert error < 1e-5, f"{case}: {parameter} differs by {error:.1e}"
