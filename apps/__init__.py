@@ -1,7 +1,7 @@
 """Pages that talk to the service over HTTP, and the client they use."""
 
 from apps.client import Message, ServiceClient, ServiceError
-from apps.replies import Classification, LabelScore, Model
+from apps.replies.models import Classification, LabelScore, Model
 
 __all__ = [
     "Classification",

@@ -1,12 +1,16 @@
-"""A conversation as the page remembers it, and how the next answer is fetched."""
+"""A conversation as the page remembers it, and how the next written answer is fetched."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal
 
 from apps.client import Message, ServiceClient, ServiceError
+from apps.replies.assistant import Answer, Document
 
-__all__ = ["ChatMessage", "Exchange", "chat_messages", "stream_answer"]
+__all__ = ["Exchange", "Mode", "changed", "stream_answer"]
+
+Mode = Literal["approved", "model"]
+"""Who answers: the assistant with approved texts, or the chat model in words of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,27 +22,21 @@ class Exchange:
     note: str = ""
     """A remark of the page below the answer, which the model is never shown."""
     problem: str = ""
+    reply: Answer | None = None
+    """Where the assistant answered: what its answer rests on."""
+    documents: tuple[Document, ...] = ()
+    """Those that are shown whole."""
+    verdict: str = ""
+    """``up`` or ``down`` once somebody said whether it helped."""
+    reason: str = ""
+    """Why it did not help, where somebody said."""
+    remark: str = ""
+    """What failed when a document or a verdict was asked for."""
 
 
-class ChatMessage(TypedDict):
-    """One bubble, as Gradio's chatbot takes it."""
-
-    role: str
-    content: str
-
-
-def chat_messages(exchanges: Sequence[Exchange], *, problem_title: str) -> list[ChatMessage]:
-    """The bubbles of a conversation, problems included."""
-    messages: list[ChatMessage] = []
-    for exchange in exchanges:
-        messages.append({"role": "user", "content": exchange.question})
-        shown = "\n\n".join(part for part in (exchange.answer, exchange.note) if part)
-        if shown:
-            messages.append({"role": "assistant", "content": shown})
-        if exchange.problem:
-            problem = f"{problem_title} {exchange.problem}"
-            messages.append({"role": "assistant", "content": problem})
-    return messages
+def changed(exchanges: Sequence[Exchange], index: int, exchange: Exchange) -> list[Exchange]:
+    """The conversation with another exchange at ``index``."""
+    return [*exchanges[:index], exchange, *exchanges[index + 1 :]]
 
 
 async def stream_answer(
@@ -68,7 +66,8 @@ def _turns(exchanges: Sequence[Exchange]) -> list[Message]:
     *former, last = exchanges
     turns: list[Message] = []
     for exchange in former:
-        if exchange.answer and not exchange.problem:
+        is_known = exchange.reply is None or exchange.reply.kind != "unknown"
+        if exchange.answer and is_known and not exchange.problem:
             turns.append(Message("user", exchange.question))
             turns.append(Message("assistant", exchange.answer))
     return [*turns, Message("user", last.question)]

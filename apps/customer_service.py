@@ -1,209 +1,258 @@
-"""The customer-service page: a chat whose answers stream, and what each question was about.
+"""The customer-service page: approved answers with their sources, or a chat model that writes."""
 
-The page holds no model and no key that a browser could see; everything it shows comes from the
-service over HTTP. It keeps looking for the service and says so when it is away.
-"""
-
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 import gradio as gr
 
+from apps.answering import Subject, answer
 from apps.client import ServiceClient, ServiceError
-from apps.conversation import Exchange, chat_messages, stream_answer
-from apps.fragments import (
-    banner,
-    explain,
-    greeting,
-    header,
-    intent_card,
-    readable,
-    status_pill,
-)
-from apps.layout import Page, lay_out
-from apps.phrases import Phrases, load_phrases
-from apps.replies import Classification
+from apps.client.assistant import Verdict
+from apps.conversation import Exchange, Mode, changed
+from apps.layouts.customer_service import ServiceLayout, lay_out_customer_service, mode_choices
+from apps.layouts.shell import ShellLayout
+from apps.phrases import Phrases
+from apps.replies.models import Classification
+from apps.turn import Turn
+from apps.views.actions import event_value
+from apps.views.conversation import conversation_log
+from apps.views.fragments import explain, notice
+from apps.views.intent import intent_card
 from apps.watch import Offer, ServiceWatch
 
-__all__ = ["build_customer_service"]
+__all__ = ["place_customer_service"]
 
-_LOOK_EVERY_S = 3.0
 _DRAW_EVERY_S = 0.1
 """A browser redraws the whole conversation, so pieces of text are gathered."""
-_NUM_CANDIDATES = 4
 _UPDATE = dict[Any, Any]
 
 
-def build_customer_service(client: ServiceClient) -> gr.Blocks:
-    """The page as Gradio blocks, not yet served; it asks the service of ``client``."""
-    phrases = load_phrases()
+def place_customer_service(
+    shell: ShellLayout, phrases: dict[str, Phrases], client: ServiceClient, watch: ServiceWatch
+) -> None:
+    """Puts the page into the tab that is open in Gradio's context."""
     first = next(iter(phrases.values()))
-    with gr.Blocks(title=first.title, analytics_enabled=False, fill_width=True) as blocks:
-        page = lay_out(phrases)
-        _Events(page, phrases, client).connect(blocks)
-    # every open page holds a slot only while it is answered; the rest wait, and then are refused
-    blocks.queue(default_concurrency_limit=16, max_size=64, api_open=False)
-    return blocks
+    page = lay_out_customer_service(first.customer_service)
+    _Events(page, shell, phrases, client, watch).connect()
 
 
 class _Events:
-    """What happens when someone asks, stops, clears, changes the language, or just waits."""
+    """What happens when someone asks, stops, rates, opens a document, clears, or just waits."""
 
-    def __init__(self, page: Page, phrases: dict[str, Phrases], client: ServiceClient) -> None:
+    def __init__(
+        self,
+        page: ServiceLayout,
+        shell: ShellLayout,
+        phrases: dict[str, Phrases],
+        client: ServiceClient,
+        watch: ServiceWatch,
+    ) -> None:
         self._page = page
+        self._shell = shell
         self._phrases = phrases
         self._client = client
-        self._watch = ServiceWatch(client)
+        self._watch = watch
 
-    def connect(self, blocks: gr.Blocks) -> None:
+    def connect(self) -> None:
         """Attaches everything to the page; nothing of it is a public endpoint."""
-        page = self._page
-        asking = [page.exchanges, page.language]
+        page, language = self._page, self._shell.language
+        said = [page.exchanges, page.turn, page.mode, language]
+        shown = {"show_progress": "hidden", "api_visibility": "private"}
         asks = [
-            source(
-                self.ask,
-                [text, *asking],
-                page.conversation,
-                show_progress="hidden",
-                api_visibility="private",
-            )
-            for source, text in [
-                (page.question.submit, page.question),
-                *((chip.click, chip) for chip in page.chips),
-            ]
+            page.question.submit(self.ask, [page.question, *said], page.conversation, **shown),
+            page.log.ask(self.ask_suggested, said, page.conversation, **shown),
+            page.log.write(self.ask_the_model, said, page.conversation, **shown),
+            page.log.person(self.ask_for_person, said, page.conversation, **shown),
+            page.person.click(self.ask_for_person, said, page.conversation, **shown),
         ]
-        quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-        page.question.stop(self.stop, asking, page.conversation, cancels=asks, **quiet)
-        page.chat.clear(self.clear, page.language, page.conversation, cancels=asks, **quiet)
-        page.language.change(
-            self.translate, [page.language, page.exchanges, page.seen], page.worded, **quiet
-        )
-        looked_at = [page.status, page.banner]
-        blocks.load(self.look, page.language, looked_at, **quiet)
-        gr.Timer(_LOOK_EVERY_S).tick(self.look, page.language, looked_at, **quiet)
+        quiet = {**shown, "queue": False}
+        known = [page.exchanges, language]
+        noted = [page.exchanges, page.log]
+        ended = {**quiet, "cancels": asks}
+        page.question.stop(self.stop, [page.turn, *known], page.conversation, **ended)
+        page.clear.click(self.clear, [page.turn, language], page.conversation, **ended)
+        page.log.rate(self.rate, known, noted, **quiet)
+        page.log.document(self.show_document, known, noted, **quiet)
+        worded = [language, page.exchanges, page.seen]
+        for changes in (language.change, self._shell.offer_key.change):
+            changes(self.show, worded, page.worded, **quiet)
 
     async def ask(
-        self, text: str, exchanges: list[Exchange], language: str
+        self, text: str, exchanges: list[Exchange], turn: Turn, mode: Mode, language: str
     ) -> AsyncIterator[_UPDATE]:
-        """Classifies a question, then streams its answer."""
-        phrases = self._phrases[language]
+        """Answers a question."""
         if not text.strip():
             yield {self._page.question: ""}
             return
-        current = Exchange(text.strip())
-        yield self._busy(phrases) | self._shown([*exchanges, current], phrases)
+        phrases = self._phrases[language]
+        current, mine = Exchange(text.strip()), turn.take()
+        yield self._busy(phrases) | self._said([*exchanges, current], phrases, is_busy=True)
         drawn_at = monotonic()
+        offer = Offer()
         try:
-            offer = await self._offer()
-            classification = await self._classify(current, offer)
-            yield self._recognised(classification, offer, phrases)
-            async for grown in self._answer([*exchanges, current], offer, classification, phrases):
-                current = grown
-                if monotonic() - drawn_at >= _DRAW_EVERY_S:
-                    drawn_at = monotonic()
-                    yield self._shown([*exchanges, current], phrases)
+            offer = await self._watch.look_again()
+            words = phrases.customer_service
+            said = [*exchanges, current]
+            async with aclosing(
+                answer(self._client, offer, said, mode=mode, phrases=words)
+            ) as steps:
+                async for current, subject in steps:
+                    if turn.is_over(mine):
+                        break
+                    if subject is not None or monotonic() - drawn_at >= _DRAW_EVERY_S:
+                        drawn_at = monotonic()
+                        shown = self._said([*exchanges, current], phrases, is_busy=True)
+                        yield shown | (self._recognised(subject, phrases) if subject else {})
         except ServiceError as error:
             self._watch.forget()
-            current = replace(current, problem=explain(error, phrases))
-        yield self._shown([*exchanges, current], phrases) | self._idle(phrases)
+            current = replace(current, problem=explain(error, phrases.shell))
+        if turn.is_over(mine):
+            yield gr.skip()
+            return
+        done = self._said([*exchanges, current], phrases, can_write=_can_write(offer))
+        yield done | self._idle(phrases)
 
-    async def _offer(self) -> Offer:
-        offer = await self._watch.look()
-        if not offer.is_available:
-            self._watch.forget()  # it may be back since the last look
-            offer = await self._watch.look()
-        if offer.problem is not None:
-            raise offer.problem
-        return offer
+    async def ask_suggested(
+        self, exchanges: list[Exchange], turn: Turn, mode: Mode, language: str, event: gr.EventData
+    ) -> AsyncIterator[_UPDATE]:
+        """Answers a question that the page offered."""
+        async for update in self.ask(event_value(event, "text"), exchanges, turn, mode, language):
+            yield update
 
-    async def _classify(self, current: Exchange, offer: Offer) -> Classification | None:
-        if offer.classifier is None:
-            return None
-        return await self._client.classify(
-            current.question, model=offer.classifier, top_k=_NUM_CANDIDATES
+    async def ask_for_person(
+        self, exchanges: list[Exchange], turn: Turn, mode: Mode, language: str
+    ) -> AsyncIterator[_UPDATE]:
+        """Asks how to reach a person."""
+        question = self._phrases[language].customer_service.person_question
+        async for update in self.ask(question, exchanges, turn, mode, language):
+            yield update
+
+    async def ask_the_model(
+        self, exchanges: list[Exchange], turn: Turn, mode: Mode, language: str
+    ) -> AsyncIterator[_UPDATE]:
+        """Lets the chat model answer the last question."""
+        del mode
+        question = exchanges[-1].question if exchanges else ""
+        async for update in self.ask(question, exchanges, turn, "model", language):
+            yield update
+
+    async def stop(self, turn: Turn, exchanges: list[Exchange], language: str) -> _UPDATE:
+        """Keeps what has been written."""
+        turn.take()
+        phrases = self._phrases[language]
+        note = phrases.customer_service.stopped
+        kept = [*exchanges[:-1], *(replace(last, note=note) for last in exchanges[-1:])]
+        return self._said(kept, phrases) | self._idle(phrases)
+
+    async def clear(self, turn: Turn, language: str) -> _UPDATE:
+        """An empty conversation."""
+        turn.take()
+        phrases = self._phrases[language]
+        return (
+            self._said([], phrases) | self._idle(phrases) | self._recognised(Subject(None), phrases)
         )
 
-    async def _answer(
+    async def rate(self, exchanges: list[Exchange], language: str, event: gr.EventData) -> _UPDATE:
+        """Tells the service whether an answer helped."""
+        reason = event_value(event, "reason")
+        verdict: Verdict = "up" if event_value(event, "verdict") == "up" else "down"
+
+        async def tell(exchange: Exchange) -> Exchange:
+            assert exchange.reply is not None
+            await self._client.assistant.rate(exchange.reply.id, verdict, reason=reason or None)
+            return replace(exchange, verdict=verdict, reason=reason)
+
+        return await self._noted(exchanges, language, event, tell)
+
+    async def show_document(
+        self, exchanges: list[Exchange], language: str, event: gr.EventData
+    ) -> _UPDATE:
+        """Shows a whole document around its passage, or the passage alone again."""
+        wanted = event_value(event, "document")
+
+        async def fetch(exchange: Exchange) -> Exchange:
+            others = tuple(doc for doc in exchange.documents if doc.id != wanted)
+            if len(others) == len(exchange.documents):
+                document = await self._client.assistant.document(wanted)
+                others = (*others, document.model_copy(update={"id": wanted}))
+            return replace(exchange, documents=others)
+
+        return await self._noted(exchanges, language, event, fetch)
+
+    async def _noted(
         self,
-        exchanges: Sequence[Exchange],
-        offer: Offer,
-        classification: Classification | None,
-        phrases: Phrases,
-    ) -> AsyncIterator[Exchange]:
-        """The last exchange as its answer grows."""
-        current = exchanges[-1]
-        if offer.chat_model is None:
-            label = readable(classification.label) if classification else ""
-            yield replace(current, note=f"{phrases.no_chat_model} {label}.")
-            return
-        async for piece in stream_answer(self._client, offer.chat_model, exchanges):
-            current = replace(current, answer=current.answer + piece)
-            yield current
-        if not current.answer:
-            yield replace(current, note=phrases.nothing_written)
-
-    def stop(self, exchanges: list[Exchange], language: str) -> _UPDATE:
-        """Keeps what has been written."""
+        exchanges: list[Exchange],
+        language: str,
+        event: gr.EventData,
+        change: Callable[[Exchange], Awaitable[Exchange]],
+    ) -> _UPDATE:
+        """The conversation after ``change`` of the exchange that the event names."""
         phrases = self._phrases[language]
-        kept = [*exchanges[:-1], *(replace(last, note=phrases.stopped) for last in exchanges[-1:])]
-        return self._shown(kept, phrases) | self._idle(phrases)
-
-    def clear(self, language: str) -> _UPDATE:
-        """An empty conversation."""
-        phrases = self._phrases[language]
-        empty = {self._page.seen: None, self._page.intent: intent_card(None, phrases)}
-        return self._shown([], phrases) | self._idle(phrases) | empty
-
-    async def look(self, language: str) -> _UPDATE:
-        """How the service is."""
-        phrases = self._phrases[language]
+        number = event_value(event, "index")
+        index = int(number) if number.isdigit() else len(exchanges)
+        if index >= len(exchanges) or exchanges[index].reply is None:
+            return self._said(exchanges, phrases)
+        try:
+            exchange = replace(await change(exchanges[index]), remark="")
+        except ServiceError as error:
+            self._watch.forget()
+            exchange = replace(exchanges[index], remark=explain(error, phrases.shell))
         offer = await self._watch.look()
-        return {
-            self._page.status: status_pill(offer, phrases),
-            self._page.banner: gr.update(
-                value=banner(offer, phrases), visible=not offer.is_available
-            ),
-        }
+        said = changed(exchanges, index, exchange)
+        return self._said(said, phrases, can_write=_can_write(offer))
 
-    async def translate(
+    async def show(
         self, language: str, exchanges: list[Exchange], seen: Classification | None
     ) -> _UPDATE:
-        """The page in another language; what was said stays as it was."""
+        """The page in its language and for what the service offers; what was said stays."""
         page, phrases = self._page, self._phrases[language]
+        words = phrases.customer_service
         offer = await self._watch.look()
+        there = not offer.is_available or offer.has_conversation
+        both = offer.has_assistant and offer.chat_model is not None
+        absent = notice(words.absent, words.absent_hint, kind="absent")
         return {
-            page.header: header(phrases),
-            page.chat: gr.update(
-                value=chat_messages(exchanges, problem_title=phrases.no_answer),
-                placeholder=greeting(phrases),
-            ),
+            page.absent: gr.update(value=absent, visible=not there),
+            page.content: gr.update(visible=there),
+            page.log: conversation_log(exchanges, words, can_write=_can_write(offer)),
             page.question: gr.update(
-                placeholder=phrases.input, label=phrases.input, submit_btn=phrases.send
+                placeholder=words.input, label=words.input, submit_btn=words.send
             ),
-            page.intent: intent_card(seen, phrases, is_served=offer.has_classifier),
-            **dict(zip(page.chips, phrases.example_questions, strict=True)),
-            **(await self.look(language)),
+            page.mode: gr.update(choices=mode_choices(words), label=words.mode, visible=both),
+            page.person: gr.update(value=words.person),
+            page.clear: gr.update(value=words.clear),
+            page.intent: intent_card(seen, words, is_served=offer.has_intents),
         }
 
-    def _shown(self, exchanges: Sequence[Exchange], phrases: Phrases) -> _UPDATE:
-        messages = chat_messages(exchanges, problem_title=phrases.no_answer)
-        return {self._page.exchanges: list(exchanges), self._page.chat: messages}
-
-    def _recognised(
-        self, classification: Classification | None, offer: Offer, phrases: Phrases
+    def _said(
+        self,
+        exchanges: Sequence[Exchange],
+        phrases: Phrases,
+        *,
+        is_busy: bool = False,
+        can_write: bool = False,
     ) -> _UPDATE:
-        card = intent_card(classification, phrases, is_served=offer.has_classifier)
-        return {self._page.seen: classification, self._page.intent: card}
+        words = phrases.customer_service
+        log = conversation_log(exchanges, words, is_busy=is_busy, can_write=can_write)
+        return {self._page.exchanges: list(exchanges), self._page.log: log}
+
+    def _recognised(self, subject: Subject, phrases: Phrases) -> _UPDATE:
+        card = intent_card(
+            subject.classification, phrases.customer_service, is_served=subject.is_sought
+        )
+        return {self._page.seen: subject.classification, self._page.intent: card}
 
     def _busy(self, phrases: Phrases) -> _UPDATE:
-        box = gr.update(value="", submit_btn=False, stop_btn=phrases.stop)
-        return {self._page.question: box, **self._chips(interactive=False)}
+        box = gr.update(value="", submit_btn=False, stop_btn=phrases.customer_service.stop)
+        return {self._page.question: box, self._page.person: gr.update(interactive=False)}
 
     def _idle(self, phrases: Phrases) -> _UPDATE:
-        box = gr.update(submit_btn=phrases.send, stop_btn=False)
-        return {self._page.question: box, **self._chips(interactive=True)}
+        box = gr.update(submit_btn=phrases.customer_service.send, stop_btn=False)
+        return {self._page.question: box, self._page.person: gr.update(interactive=True)}
 
-    def _chips(self, *, interactive: bool) -> _UPDATE:
-        return {chip: gr.update(interactive=interactive) for chip in self._page.chips}
+
+def _can_write(offer: Offer) -> bool:
+    return offer.chat_model is not None

@@ -1,4 +1,4 @@
-"""Serving the page: one process, one port, nothing asked of the outside.
+"""Serving the pages: one process, one port, nothing asked of the outside.
 
 Gradio is mounted into an application of ours instead of launched, so that one server owns the
 port and the signals, and every reply carries a policy that keeps the browser on this origin.
@@ -35,7 +35,7 @@ _CLOSES_WITHIN_S = 3
 
 
 def launch(*, service_url: str, api_key: str, host: str = "127.0.0.1", port: int = 7860) -> None:
-    """Serves the customer-service page until SIGINT or SIGTERM.
+    """Serves the pages until SIGINT or SIGTERM.
 
     Raises:
         SystemExit: the address cannot be listened on; the message says what to do.
@@ -44,7 +44,7 @@ def launch(*, service_url: str, api_key: str, host: str = "127.0.0.1", port: int
     with listener:
         app = build_page_app(service_url=service_url, api_key=api_key)
         shown = f"[{host}]" if ":" in host else host
-        logger.info("page at http://%s:%d, asking the service at %s", shown, port, service_url)
+        logger.info("pages at http://%s:%d, asking the service at %s", shown, port, service_url)
         config = uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=_CLOSES_WITHIN_S
         )
@@ -53,13 +53,13 @@ def launch(*, service_url: str, api_key: str, host: str = "127.0.0.1", port: int
 
 
 def build_page_app(*, service_url: str, api_key: str) -> ASGIApp:
-    """The page as an ASGI application; ``api_key`` stays on this side."""
+    """The pages as an ASGI application; ``api_key`` stays on this side."""
     # before the import: Gradio reads them when it is loaded
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     import gradio as gr
 
-    from apps.customer_service import build_customer_service
+    from apps.pages import build_pages
     from apps.theme import build_theme, page_css
 
     client = ServiceClient(service_url, api_key=api_key)
@@ -73,13 +73,13 @@ def build_page_app(*, service_url: str, api_key: str) -> ASGIApp:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     gr.mount_gradio_app(
         app,
-        build_customer_service(client),
+        build_pages(client),
         path="/",
         theme=build_theme(),
         css=page_css(),
         show_error=False,
         allowed_paths=[],
-        max_file_size="1mb",
+        max_file_size="20mb",
         ssr_mode=False,
         enable_monitoring=False,
         run_history=False,

@@ -5,7 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-__all__ = ["build_theme", "page_css"]
+__all__ = ["build_theme", "page_css", "read_asset"]
+
+_SHEETS = ("shell.css", "conversation.css", "monitor.css", "recommendation.css")
 
 _FONTS = (
     "system-ui",
@@ -41,4 +43,9 @@ def build_theme() -> Any:
 
 def page_css() -> str:
     """The style sheet of the pages."""
-    return (Path(__file__).parent / "assets" / "page.css").read_text(encoding="utf-8")
+    return "\n".join(read_asset(name) for name in _SHEETS)
+
+
+def read_asset(name: str) -> str:
+    """A text that comes with the pages."""
+    return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")

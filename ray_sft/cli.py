@@ -186,7 +186,7 @@ def app_(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
 ) -> None:
-    """Open the customer-service page, which talks to a service over HTTP."""
+    """Open the pages, which talk to a service over HTTP."""
     with _reported():
         from apps.main import launch
 

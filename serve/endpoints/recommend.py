@@ -13,18 +13,16 @@ from serve.endpoints.schema import request_body
 from serve.errors import ApiError, explain_validation
 from serve.outcomes import QueueFullError, RefusedError, StoppedError
 from serve.recommend import Recommender
+from serve.recommend.requests import EventIn, EventsRequest, ItemsRequest, RankRequest
 from serve.recommend.schema import (
-    EventIn,
     EventsReply,
-    EventsRequest,
     ItemsPage,
     ItemsReply,
-    ItemsRequest,
     RankReply,
-    RankRequest,
     StatusReply,
     TrainReply,
     UserDeleted,
+    UserEvents,
     UsersPage,
 )
 
@@ -78,6 +76,11 @@ def _add_feedback(router: APIRouter, recommender: Recommender) -> None:
     async def list_users(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> UsersPage:
         """Users who have events, those of the latest first."""
         return await recommender.list_users(limit=limit)
+
+    @router.get("/users/{user:path}/events", summary="What a user did")
+    async def list_events(user: str, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> UserEvents:
+        """A user's latest events, the last one first."""
+        return await recommender.list_events(user, limit=limit)
 
     @router.delete("/users/{user:path}", summary="Forget a user")
     async def delete_user(user: str) -> UserDeleted:

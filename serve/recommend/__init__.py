@@ -7,7 +7,9 @@ Example:
 """
 
 from serve.recommend.args import RecommendArgs
+from serve.recommend.pairs import ScorePairs
 from serve.recommend.recommender import Recommender
+from serve.recommend.stock import Embed
 from serve.recommend.store import Store
 
-__all__ = ["RecommendArgs", "Recommender", "Store"]
+__all__ = ["Embed", "RecommendArgs", "Recommender", "ScorePairs", "Store"]

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, delete, func, insert, select
 
 from serve.recommend.database import Versions, chunked, raise_version, read_versions
 from serve.recommend.events import Event
-from serve.recommend.tables import EVENTS, RANKINGS
+from serve.recommend.tables import EVENTS, ITEMS, RANKINGS
 
 __all__ = ["AnsweredRanking", "EventStore", "Ranking", "UserSummary"]
 
@@ -102,6 +102,18 @@ class EventStore:
         )
         with self._engine.connect() as connection:
             return [UserSummary(*row) for row in connection.execute(query)]
+
+    def of_user(self, user: str, *, limit: int) -> list[tuple[Event, str]]:
+        """The latest events of ``user``, the last one first, each with its item's title."""
+        query = (
+            select(*_COLUMNS, ITEMS.c.title)
+            .join(ITEMS, ITEMS.c.id == EVENTS.c.item)
+            .where(EVENTS.c.user == user)
+            .order_by(EVENTS.c.time.desc(), EVENTS.c.sequence.desc())
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return [(Event(*row[:-1]), row.title) for row in connection.execute(query)]
 
     def delete_user(self, user: str) -> tuple[int, int]:
         """Deletes everything about ``user``; how many events and rankings there were."""

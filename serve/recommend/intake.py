@@ -7,11 +7,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from serve.errors import ApiError, explain_validation
-from serve.recommend.catalogue import Item
+from serve.recommend.catalogue import Catalogue, Item
 from serve.recommend.events import Event
-from serve.recommend.schema import EventIn, ItemIn, RejectedEvent
+from serve.recommend.requests import EventIn, ItemIn
+from serve.recommend.schema import RejectedEvent
 
-__all__ = ["Intake", "check_size", "read_events", "read_items"]
+__all__ = ["Intake", "check_size", "numbers_of", "read_events", "read_items"]
 
 _CLOCK_SKEW_S = 300.0
 """A client's clock may be so far ahead."""
@@ -34,6 +35,21 @@ def check_size(param: str, size: int, largest: int) -> None:
             code="too_many_entries",
             param=param,
         )
+
+
+def numbers_of(catalogue: Catalogue, ids: Sequence[str], *, param: str) -> list[int]:
+    """The numbers of items; ApiError where some are not known."""
+    unknown = [id_ for id_ in ids if id_ not in catalogue.numbers]
+    if unknown:
+        shown = ", ".join(f"'{id_}'" for id_ in unknown[:5])
+        raise ApiError(
+            400,
+            f"{param} has {len(unknown)} items that are not in the catalogue ({shown}). Send them "
+            "to /v1/recommend/items first, or leave them out.",
+            code="unknown_item",
+            param=param,
+        )
+    return [catalogue.numbers[id_] for id_ in ids]
 
 
 def read_items(items: Sequence[ItemIn]) -> list[Item]:

@@ -10,26 +10,23 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from serve.errors import ApiError
 from serve.recommend.args import RecommendArgs
-from serve.recommend.catalogue import Catalogue
 from serve.recommend.event_store import Ranking
-from serve.recommend.intake import check_size, read_events, read_items
+from serve.recommend.intake import check_size, numbers_of, read_events, read_items
 from serve.recommend.memory import Memory, Snapshot
 from serve.recommend.pairs import PairReader, ScorePairs
 from serve.recommend.ranking import Draft, Question, draft_ranking, finish_ranking
-from serve.recommend.replies import item_out, moment_of, rank_reply, user_out
+from serve.recommend.replies import event_out, item_out, moment_of, rank_reply, user_out
+from serve.recommend.requests import EventsRequest, ItemsRequest, RankRequest
 from serve.recommend.schema import (
     EventsReply,
-    EventsRequest,
     ItemsPage,
     ItemsReply,
-    ItemsRequest,
     RankReply,
-    RankRequest,
     StatusReply,
     TrainReply,
     UserDeleted,
+    UserEvents,
     UsersPage,
 )
 from serve.recommend.settings import features_of, tastes_of
@@ -83,7 +80,11 @@ class Recommender:
         Raises:
             ServeError: the stored ranker is damaged.
         """
-        snapshot = await self._worker.run(self._refresh)
+        try:
+            snapshot = await self._worker.run(self._refresh)
+        except BaseException:
+            await self.close()
+            raise
         self._stock.renew(snapshot.catalogue.without_vector)
 
     async def close(self) -> None:
@@ -112,6 +113,11 @@ class Recommender:
         """The users of the latest events."""
         users = await self._worker.run(self._store.events.users, limit=limit)
         return UsersPage(users=[user_out(summary) for summary in users])
+
+    async def list_events(self, user: str, *, limit: int) -> UserEvents:
+        """The latest events of ``user``, the last one first."""
+        rows = await self._worker.run(self._store.events.of_user, user, limit=limit)
+        return UserEvents(user=user, events=[event_out(event, title) for event, title in rows])
 
     async def delete_user(self, user: str) -> UserDeleted:
         """Deletes the events and rankings of ``user``; a trained ranker keeps what it learnt."""
@@ -168,10 +174,10 @@ class Recommender:
 
     def _draft(self, request: RankRequest) -> Draft:
         snapshot = self._refresh()
-        history = _numbers(snapshot.catalogue, request.history, "history")
+        history = numbers_of(snapshot.catalogue, request.history, param="history")
         candidates = None
         if request.candidates is not None:
-            numbers = _numbers(snapshot.catalogue, request.candidates, "candidates")
+            numbers = numbers_of(snapshot.catalogue, request.candidates, param="candidates")
             candidates = np.asarray(numbers, np.int64)
         question = Question(
             user=-1 if request.user is None else snapshot.users.get(request.user, -1),
@@ -229,17 +235,3 @@ class Recommender:
             ranking_model=self.args.ranking_model or None,
             database=self._store.kind,
         )
-
-
-def _numbers(catalogue: Catalogue, ids: Sequence[str], param: str) -> list[int]:
-    unknown = [id_ for id_ in ids if id_ not in catalogue.numbers]
-    if unknown:
-        shown = ", ".join(f"'{id_}'" for id_ in unknown[:5])
-        raise ApiError(
-            400,
-            f"{param} has {len(unknown)} items that are not in the catalogue ({shown}). Send them "
-            "to /v1/recommend/items first, or leave them out.",
-            code="unknown_item",
-            param=param,
-        )
-    return [catalogue.numbers[id_] for id_ in ids]

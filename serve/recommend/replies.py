@@ -6,11 +6,20 @@ from serve.recommend.args import RecommendArgs
 from serve.recommend.catalogue import Item
 from serve.recommend.evaluate import Figures
 from serve.recommend.event_store import UserSummary
+from serve.recommend.events import Event
 from serve.recommend.ranking import Draft, Place, Ranked
 from serve.recommend.reasons import reasons_for
-from serve.recommend.schema import Figure, ItemOut, RankedOut, RankReply, ReasonOut, UserOut
+from serve.recommend.schema import (
+    Figure,
+    ItemOut,
+    RankedOut,
+    RankReply,
+    ReasonOut,
+    UserEvent,
+    UserOut,
+)
 
-__all__ = ["figure_of", "item_out", "moment_of", "rank_reply", "user_out"]
+__all__ = ["event_out", "figure_of", "item_out", "moment_of", "rank_reply", "user_out"]
 
 
 def moment_of(time: float) -> datetime:
@@ -35,6 +44,19 @@ def user_out(summary: UserSummary) -> UserOut:
         user=summary.user,
         num_events=summary.num_events,
         last_event=moment_of(summary.last_time),
+    )
+
+
+def event_out(event: Event, title: str) -> UserEvent:
+    """Something a user did, with the title of the item."""
+    return UserEvent(
+        id=event.id,
+        item=event.item,
+        title=title,
+        kind=event.kind,
+        value=event.value,
+        time=moment_of(event.time),
+        ranking_id=event.ranking_id,
     )
 
 

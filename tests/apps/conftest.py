@@ -1,178 +1,102 @@
-"""A service that speaks the HTTP interface, as a real server on a port of its own."""
+"""A service for the pages to ask, the pages as the command serves them, and a browser."""
 
-import asyncio
-import json
-import socket
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
 
-API_KEY = "key-of-the-tests"
-ANSWER = "Shipping is free from 30 pounds. Below that it costs 3.90 pounds."
+from tests.apps.foreign_service import ForeignService
+from tests.apps.serving import free_port, wait_until
+from tests.apps.visit import Visit, start_browser
 
-
-@dataclass
-class ForeignService:
-    """What the server answers; a test changes the fields."""
-
-    port: int
-    models: list[dict[str, str]] = field(
-        default_factory=lambda: [
-            {"id": "intents", "object": "model", "task": "sequence_classification"},
-            {"id": "replies", "object": "model", "task": "causal_lm"},
-        ]
-    )
-    answer: str = ANSWER
-    seconds_a_word: float = 0.0
-    max_turns: int = 99
-    breaks_after: int | None = None
-    """Words after which the stream ends with an error event; -1: it just ends."""
-    refusal: tuple[int, str, dict[str, str]] | None = None
-    seen: list[dict[str, Any]] = field(default_factory=list)
-    left: int = 0
-    """Streams whose client left."""
-    api_key: str = API_KEY
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def reset(self) -> None:
-        """Back to what a service answers by default; what was seen stays."""
-        fresh = ForeignService(self.port)
-        for name in vars(self):
-            if name not in ("seen", "left"):
-                setattr(self, name, getattr(fresh, name))
-
-    @staticmethod
-    def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-        ends_at = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < ends_at, "did not happen in time"
-            time.sleep(0.01)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        config = uvicorn.Config(
-            _app(self),
-            host="127.0.0.1",
-            port=self.port,
-            log_level="error",
-            ws="none",
-            timeout_graceful_shutdown=1,
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        self.wait_until(lambda: server.started)
-        try:
-            yield
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10)
-            assert not thread.is_alive()
+LAUNCH = (
+    "import sys; from apps.main import launch; "
+    "launch(service_url=sys.argv[1], api_key=sys.argv[2], port=int(sys.argv[3]))"
+)
 
 
 @pytest.fixture(name="free_port")
 def _free_port_fixture() -> int:
-    return _free_port()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _error(status: int, message: str, code: str, headers: dict[str, str] | None = None) -> Response:
-    tree = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    return JSONResponse({"error": tree}, status, headers=headers)
-
-
-def _app(service: ForeignService) -> FastAPI:
-    app = FastAPI()
-
-    @app.middleware("http")
-    async def check(request: Request, call_next: Any) -> Response:
-        if request.url.path != "/readyz":
-            if request.headers.get("authorization") != f"Bearer {API_KEY}":
-                return _error(401, "the API key is wrong.", "invalid_api_key")
-            if service.refusal:
-                status, message, headers = service.refusal
-                return _error(status, message, "refused", headers)
-        response: Response = await call_next(request)
-        return response
-
-    @app.get("/readyz")
-    async def readyz() -> dict[str, str]:
-        return {"status": "ready"}
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": service.models}
-
-    @app.post("/v1/classify")
-    async def classify(request: Request) -> dict[str, Any]:
-        body = await request.json()
-        service.seen.append(body)
-        scores = [("delivery_cost", 0.87), ("track_order", 0.06), ("<b>invoice</b>", 0.03)]
-        ranked = [{"label": label, "score": score} for label, score in scores][: body["top_k"]]
-        answer = {"index": 0, **ranked[0], "scores": ranked}
-        return {"model": "intents", "data": [answer], "usage": {"total_tokens": 5}}
-
-    @app.post("/v1/chat/completions")
-    async def chat(request: Request) -> Response:
-        body = await request.json()
-        service.seen.append(body)
-        if len(body["messages"]) > service.max_turns:
-            return _error(400, "the conversation is too long.", "context_length_exceeded")
-        return StreamingResponse(_events(service), media_type="text/event-stream")
-
-    return app
-
-
-async def _events(service: ForeignService) -> AsyncIterator[bytes]:
-    def event(tree: dict[str, Any]) -> bytes:
-        return b"data: " + json.dumps(tree, ensure_ascii=False).encode() + b"\n\n"
-
-    finished = False
-    try:
-        yield event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
-        for index, word in enumerate(service.answer.split(" ")):
-            if index == service.breaks_after:
-                yield event({"error": {"message": "the model failed.", "code": "failed"}})
-                return
-            text = word if index == 0 else f" {word}"
-            yield event({"choices": [{"index": 0, "delta": {"content": text}}]})
-            await asyncio.sleep(service.seconds_a_word)
-        if service.breaks_after != -1:
-            yield event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-            yield event({"choices": [], "usage": {"total_tokens": 9}})
-            yield b"data: [DONE]\n\n"
-        finished = True
-    finally:
-        if not finished:
-            service.left += 1
+    return free_port()
 
 
 @pytest.fixture(scope="session")
 def make_service() -> Callable[[], ForeignService]:
     """Makes services that do not run yet."""
-    return lambda: ForeignService(_free_port())
+    return lambda: ForeignService(free_port())
 
 
 @pytest.fixture
 def foreign_service() -> Iterator[ForeignService]:
     """A running service."""
-    service = ForeignService(_free_port())
+    service = ForeignService(free_port())
     with service.running():
         yield service
+
+
+@pytest.fixture(scope="session")
+def launch() -> Callable[[ForeignService, int], subprocess.Popen[str]]:
+    """Starts the pages as the command starts them."""
+
+    def start(service: ForeignService, port: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", LAUNCH, service.url, service.api_key, str(port)]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def served(
+    make_service: Callable[[], ForeignService],
+    launch: Callable[[ForeignService, int], subprocess.Popen[str]],
+) -> Iterator[tuple[ForeignService, str]]:
+    """The pages for all tests of the room, with the service that they ask."""
+    service, port = make_service(), make_service().port
+    process = launch(service, port)
+    url = f"http://127.0.0.1:{port}/"
+    wait_until(lambda: process.poll() is not None or answers(url), timeout_s=60)
+    assert process.stderr is not None
+    assert process.poll() is None, process.stderr.read()
+    yield service, url
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=15)
+    process.stderr.close()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser; no longer than a module, for its event loop is in the way of others."""
+    with start_browser() as started:
+        yield started
+
+
+@pytest.fixture
+def visit(browser: Any, served: tuple[ForeignService, str]) -> Iterator[Callable[..., Visit]]:
+    """Opens a page as a person would; afterwards nothing must have gone wrong in the browser."""
+    visits: list[Visit] = []
+
+    def go(page: str = "", *, width: int = 1280, height: int = 900) -> Visit:
+        visits.append(Visit(browser, served[1] + page, width, height))
+        return visits[-1]
+
+    yield go
+    for one in visits:
+        one.close()
+
+
+@pytest.fixture
+def service(served: tuple[ForeignService, str]) -> Iterator[ForeignService]:
+    """The service that the pages ask, not running yet; what a test changes is undone."""
+    yield served[0]
+    served[0].reset()

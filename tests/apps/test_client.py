@@ -6,6 +6,11 @@ import httpx
 import pytest
 
 from apps import Message, ServiceClient, ServiceError
+from apps.replies.monitor import Alerts
+from tests.apps.foreign_assistant import ForeignAssistant
+from tests.apps.foreign_monitor import ForeignMonitor
+from tests.apps.foreign_recommender import ForeignRecommender
+from tests.apps.serving import wait_until
 
 
 def _client(service, **options):
@@ -56,7 +61,7 @@ def test_leaving_the_stream_closes_the_connection(foreign_service):
             await stream.aclose()
 
     asyncio.run(leave())
-    foreign_service.wait_until(lambda: foreign_service.left == 1)
+    wait_until(lambda: foreign_service.left == 1)
 
 
 @pytest.mark.parametrize("call", ["check_ready", "models"])
@@ -115,3 +120,44 @@ def test_a_proxy_of_the_environment_is_not_asked(foreign_service, free_port, mon
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{foreign_service.url}/readyz")
     _ask(foreign_service, lambda client: client.check_ready())
+
+
+def test_a_path_is_not_left_by_what_is_asked_for(foreign_service):
+    with pytest.raises(ServiceError) as caught:
+        _ask(foreign_service, lambda client: client.assistant.document("../../v1/models?x=#y"))
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_a_service_offers_is_found_by_trying(make_service, is_there):
+    parts = ("assistant", "monitor", "recommend")
+    service = make_service()
+    if is_there:
+        service.assistant = ForeignAssistant()
+        service.monitor = ForeignMonitor()
+        service.recommender = ForeignRecommender()
+
+    async def try_all(client):
+        return [await getattr(client, part).is_offered() for part in parts]
+
+    with service.running():
+        assert _ask(service, try_all) == [is_there] * 3
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        _ask(service, try_all)
+
+
+def test_alerts_come_under_a_name_or_bare():
+    alert = {"id": "a", "topic": "t", "start": "2025-03-03T00:00:00.000Z", "kind": "k", "new": 1}
+    for told in ([alert], {"alerts": [alert]}):
+        assert Alerts.model_validate(told).alerts[0].id == "a"
+
+
+def test_an_event_that_is_rejected_is_an_error(make_service):
+    service = make_service()
+    service.recommender = ForeignRecommender()
+
+    async def like(client):
+        await client.recommend.tell("ann", "gone", "like", ranking_id="r", position=0)
+
+    with service.running(), pytest.raises(ServiceError, match="item 'gone' is not known"):
+        _ask(service, like)

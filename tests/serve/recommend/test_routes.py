@@ -137,8 +137,13 @@ async def test_users_are_listed_and_forgotten(shop: httpx.AsyncClient):
     reply = await shop.get("/v1/recommend/users", params={"limit": 1})
     (first,) = reply.json()["users"]
     assert (first["user"], first["num_events"]) == ("zoe/a b", 2)
-    reply = await shop.delete("/v1/recommend/users/zoe%2Fa%20b")
+    path = "/v1/recommend/users/zoe%2Fa%20b"
+    (last,) = (await shop.get(f"{path}/events", params={"limit": 1})).json()["events"]
+    assert (last["id"], last["item"], last["kind"]) == ("2", "item-001", "like")
+    assert last["title"] == shop_items()[0]["title"]
+    reply = await shop.delete(path)
     assert reply.json() == {"user": "zoe/a b", "events": 2, "rankings": 1}
+    assert (await shop.get(f"{path}/events")).json()["events"] == []
     assert (await rank(shop, user="zoe/a b"))["cold_start"]
     users = (await shop.get("/v1/recommend/users", params={"limit": 1000})).json()["users"]
     assert "zoe/a b" not in [user["user"] for user in users]
@@ -196,6 +201,7 @@ async def test_nothing_is_asked_of_an_empty_recommender_in_vain(client: httpx.As
         ("events", {"events": []}, "invalid_value", "events"),
         ("events", {"events": [{}] * 1001}, "too_many_entries", "events"),
         ("items", {"items": [{"id": "a"}]}, "invalid_value", "items.0.title"),
+        ("items", {"items": [{"id": "a", "title": " "}]}, "invalid_value", "items.0.title"),
         ("items", {"items": [{"id": "a\n", "title": "t"}]}, "invalid_value", "items.0.id"),
         ("items", {"items": [{"id": "a", "title": "t\u0000"}]}, "invalid_value", "items.0.title"),
     ],

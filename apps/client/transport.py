@@ -1,26 +1,26 @@
-"""The service's HTTP interface as Python: what a page needs of it, typed, with one kind of error.
+"""How a page asks the service: typed replies, and one kind of error.
 
-Knows nothing of the service but its URL. Replies are checked at this border, so a page that
-talks to something else at that URL hears so instead of failing on a missing key.
+Replies are checked at this border, so a page that talks to something else at that URL hears so
+instead of failing on a missing key.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from apps.replies import Chunk, Classification, Classifications, Failure, Model, Models, Problem
+from apps.replies.models import Failure, Problem
 
-__all__ = ["Message", "ServiceClient", "ServiceError"]
+__all__ = ["ServiceError", "Transport", "path_part", "without_none"]
 
 _TIMEOUT = httpx.Timeout(60.0, connect=3.0)
 """Between two bytes, not for the whole reply: a streamed one may take longer."""
 
 R = TypeVar("R", bound=BaseModel)
+Tree = Mapping[str, object]
 
 
 class ServiceError(Exception):
@@ -46,19 +46,11 @@ class ServiceError(Exception):
         return self.status is None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-class ServiceClient:
+class Transport:
     """Asks one service; use it from one event loop, and close it."""
 
     def __init__(self, url: str, *, api_key: str = "") -> None:
-        """A client of the service at ``url``; ``api_key`` goes with every request."""
+        """Asks the service at ``url``; ``api_key`` goes with every request."""
         self.url = url.rstrip("/")
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         # trust_env: a proxy of the environment would be asked for loopback addresses too
@@ -66,71 +58,56 @@ class ServiceClient:
             base_url=self.url, headers=headers, timeout=_TIMEOUT, trust_env=False
         )
 
-    async def __aenter__(self) -> Self:
-        """The client itself."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Closes the connections."""
-        await self.aclose()
-
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._http.aclose()
 
-    async def check_ready(self) -> None:
-        """Returns where the service would answer a request.
+    async def get(self, kind: type[R], path: str, *, params: Tree | None = None) -> R:
+        """The reply of a GET.
 
         Raises:
-            ServiceError: it is away, or says why it is not ready.
+            ServiceError: the service is away, refuses, or answers in another shape.
         """
+        shown = {name: str(value) for name, value in without_none(params or {}).items()}
         async with self._answers():
-            _check(await self._http.get("/readyz"))
+            return self._parse(kind, await self._http.get(path, params=shown))
 
-    async def models(self) -> list[Model]:
-        """The models that the service offers.
+    async def post(self, kind: type[R], path: str, *, body: Tree) -> R:
+        """The reply of a POST; fields of ``body`` that are None are left out.
 
         Raises:
-            ServiceError: it is away or refuses, such as for a wrong key.
+            ServiceError: the service is away, refuses, or answers in another shape.
         """
         async with self._answers():
-            reply = await self._http.get("/v1/models")
-            return self._parse(Models, reply).data
+            return self._parse(kind, await self._http.post(path, json=without_none(body)))
 
-    async def classify(
-        self, text: str, *, model: str | None = None, top_k: int = 3
-    ) -> Classification:
-        """The ``top_k`` most probable labels of ``text``.
+    async def status(self, path: str) -> int:
+        """The status of a GET, whatever it is.
+
+        Raises:
+            ServiceError: the service is away.
+        """
+        async with self._answers():
+            return (await self._http.get(path)).status_code
+
+    async def check(self, path: str) -> None:
+        """Returns where a GET succeeds.
 
         Raises:
             ServiceError: the service is away or refuses.
         """
-        body = _without_none({"input": text, "top_k": top_k, "model": model})
         async with self._answers():
-            reply = await self._http.post("/v1/classify", json=body)
-            answers = self._parse(Classifications, reply).data
-        if not answers:
-            raise self._strange("no classification in the reply", status=reply.status_code)
-        return answers[0]
+            _check(await self._http.get(path))
 
-    async def chat(
-        self, messages: Sequence[Message], *, model: str | None = None
-    ) -> AsyncIterator[str]:
-        """The next turn of a conversation, piece by piece as the model writes it.
+    async def events(self, path: str, *, body: Tree) -> AsyncIterator[str]:
+        """The data of every event that a POST streams, until ``[DONE]``.
 
-        Leaving the loop early closes the connection, which frees the service's slot.
+        Leaving the loop early closes the connection.
 
         Raises:
             ServiceError: the service is away, refuses, or breaks off in the middle.
         """
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        body = _without_none({"messages": turns, "stream": True, "model": model})
-        request = self._http.stream("POST", "/v1/chat/completions", json=body)
+        request = self._http.stream("POST", path, json=without_none(body))
         async with self._answers(), request as reply:
             if reply.is_error:
                 await reply.aread()
@@ -141,34 +118,26 @@ class ServiceClient:
                 data = line.removeprefix("data:").strip()
                 if data == "[DONE]":
                     return
-                for text in self._pieces(data):
-                    yield text
+                failure = _failure(data)
+                if failure is not None:
+                    raise ServiceError(failure.message, status=200, code=failure.code)
+                yield data
         raise ServiceError("The service broke off in the middle of its reply. Ask again.")
 
-    def _pieces(self, data: str) -> list[str]:
-        """The texts of one event."""
-        failure = _failure(data)
-        if failure is not None:
-            raise ServiceError(failure.message, status=200, code=failure.code)
-        try:
-            choices = Chunk.model_validate_json(data).choices
-        except ValidationError:
-            raise self._strange("an event of its stream is not OpenAI's", status=200) from None
-        return [choice.delta.content for choice in choices if choice.delta.content]
+    def strange(self, why: str, *, status: int) -> ServiceError:
+        """The error for a reply that is not this service's."""
+        return ServiceError(
+            f"What answers at {self.url} does not speak like the service: {why}. "
+            "Check the URL and the version.",
+            status=status,
+        )
 
     def _parse(self, kind: type[R], reply: httpx.Response) -> R:
         _check(reply)
         try:
             return kind.model_validate_json(reply.content)
         except ValidationError:
-            raise self._strange("its reply has another shape", status=reply.status_code) from None
-
-    def _strange(self, why: str, *, status: int) -> ServiceError:
-        return ServiceError(
-            f"What answers at {self.url} does not speak like the service: {why}. "
-            "Check the URL and the version.",
-            status=status,
-        )
+            raise self.strange("its reply has another shape", status=reply.status_code) from None
 
     @asynccontextmanager
     async def _answers(self) -> AsyncIterator[None]:
@@ -181,6 +150,16 @@ class ServiceClient:
             raise ServiceError(
                 f"The service at {self.url} cannot be reached. Start it, or check the URL."
             ) from error
+
+
+def path_part(text: str) -> str:
+    """``text`` as one segment of a path."""
+    return quote(text, safe="")
+
+
+def without_none(tree: Tree) -> dict[str, object]:
+    """The fields that are set."""
+    return {name: value for name, value in tree.items() if value is not None}
 
 
 def _check(reply: httpx.Response) -> None:
@@ -211,7 +190,3 @@ def _seconds(text: str | None) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         return None
-
-
-def _without_none(tree: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in tree.items() if value is not None}

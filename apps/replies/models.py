@@ -1,4 +1,4 @@
-"""The shapes of the service's replies, as far as a page reads them."""
+"""Replies about models, classification and chat, as far as a page reads them."""
 
 from pydantic import BaseModel
 
@@ -10,6 +10,7 @@ __all__ = [
     "LabelScore",
     "Model",
     "Models",
+    "Nothing",
     "Problem",
 ]
 
@@ -63,6 +64,10 @@ class Failure(BaseModel):
     """An error in OpenAI's shape."""
 
     error: Problem
+
+
+class Nothing(BaseModel):
+    """A reply of which only the success matters."""
 
 
 class Delta(BaseModel):
