@@ -49,8 +49,8 @@ class Judgement:
     decision: Decision
     similarities: Sequence[float]
     """Of ``Found.questions``."""
-    evidence: Sequence[float]
-    """Of ``Found.passages``."""
+    evidence: Sequence[tuple[Hit, float]]
+    """The passages that are evidence enough, in their order, with what they are worth."""
 
 
 def judge(found: Found, args: AssistantArgs) -> Judgement:
@@ -73,8 +73,13 @@ def judge(found: Found, args: AssistantArgs) -> Judgement:
     ]
     hits = [*found.questions, *found.passages]
     is_lexical = any(hit.similarity is None for hit in hits)
-    decision = decide(candidates, evidence, thresholds=args.lexical if is_lexical else args.dense)
-    return Judgement(decision, similarities, evidence)
+    thresholds = args.lexical if is_lexical else args.dense
+    enough = [
+        (hit, worth)
+        for hit, worth in zip(found.passages, evidence, strict=True)
+        if worth >= thresholds.evidence
+    ]
+    return Judgement(decide(candidates, evidence, thresholds=thresholds), similarities, enough)
 
 
 def compose(
@@ -95,12 +100,10 @@ def compose(
         citations = [_citation(1, hit, decision.confidence, text=approved_text)]
     elif decision.kind == "passages":
         citations = [
-            _citation(number, hit, score)
-            for number, (hit, score) in enumerate(
-                zip(found.passages, judgement.evidence, strict=True), start=1
-            )
+            _citation(number, hit, worth)
+            for number, (hit, worth) in enumerate(judgement.evidence, start=1)
         ]
-        answer = f"{quote(found.question, found.passages[0].text)} [1]"
+        answer = f"{quote(found.question, citations[0].text)} [1]"
     else:
         answer = args.unknown_answer(found.language)
     return AssistantAnswer(

@@ -17,8 +17,8 @@ class Thresholds(Config):
     """Least lead of that similarity over the most similar phrasing of any other answer; without
     it the question is between two answers, and neither is given as the one."""
     evidence: float = Field(ge=0.0, le=1.0)
-    """Least evidence of the best passage, see `serve.assistant.decide`; without it the assistant
-    says that it does not know."""
+    """Least evidence of a passage to be cited, see `serve.assistant.decide`; where none has it the
+    assistant says that it does not know."""
 
 
 class AssistantArgs(Config):

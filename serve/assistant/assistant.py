@@ -8,7 +8,7 @@ in LanceDB's, cutting and comparing texts in a worker thread.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -37,7 +37,8 @@ __all__ = ["Assistant", "Classify", "Embed", "IntentGuess"]
 
 logger = logging.getLogger(__name__)
 
-_PHRASINGS_COMPARED = 20
+_PHRASINGS_COMPARED = 128
+"""More than one answer can have, so that the next answer is among them and shows the margin."""
 _TEXTS_AT_ONCE = 32
 _DOCUMENTS_AT_ONCE = 4
 """Together at most 128 texts in the model's queue, so that questions still find a place in it."""
@@ -121,7 +122,7 @@ class Assistant:
         if judgement.decision.document_id is not None:
             document = await self.index.get(judgement.decision.document_id)
             if document is None:  # deleted a moment ago
-                judgement = Judgement(Decision("unknown", 0.0), (), ())
+                judgement = replace(judgement, decision=Decision("unknown", 0.0))
             else:
                 approved_text = document.text
         answer = await asyncio.to_thread(

@@ -14,6 +14,8 @@ from typing import Any
 import lancedb
 import pyarrow as pa
 
+from serve.assistant.language import clean
+from serve.assistant.rows import key_field
 from serve.assistant.schema import AssistantAnswer, FeedbackRequest
 
 __all__ = ["Feedback", "mask"]
@@ -22,12 +24,14 @@ _TABLE = "feedback"
 _REMEMBERED = 10_000
 _WRITES_BETWEEN_MAINTENANCE = 64
 _COLUMNS = pa.schema(
-    [
+    [key_field("answer_id")]
+    + [
         pa.field(name, pa.string(), nullable=False)
-        for name in ("answer_id", "verdict", "reason", "given", "question", "kind", "answer")
+        for name in ("verdict", "reason", "given", "question", "kind", "answer")
     ]
     + [pa.field("document_ids", pa.list_(pa.string()), nullable=False)]
 )
+_FORGOTTEN: dict[str, object] = {"question": "", "kind": "", "answer": "", "document_ids": []}
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 _LONG_NUMBER = re.compile(r"\d(?:[ ./-]?\d){5,}")
 
@@ -37,7 +41,7 @@ class Feedback:
 
     def __init__(self) -> None:
         """See `open`."""
-        self._answers: OrderedDict[str, tuple[str, AssistantAnswer]] = OrderedDict()
+        self._answers: OrderedDict[str, dict[str, object]] = OrderedDict()
         self._num_writes = 0
         self._writing = asyncio.Lock()
 
@@ -51,22 +55,23 @@ class Feedback:
 
     def remember(self, question: str, answer: AssistantAnswer) -> None:
         """Keeps an answer so that a verdict on it can be understood; the oldest is forgotten."""
-        self._answers[answer.id] = (question, answer)
+        self._answers[answer.id] = {
+            "question": mask(question),
+            "kind": answer.kind,
+            "answer": answer.answer,
+            "document_ids": [citation.document_id for citation in answer.citations],
+        }
         if len(self._answers) > _REMEMBERED:
             self._answers.popitem(last=False)
 
     async def record(self, request: FeedbackRequest) -> None:
         """Stores a verdict; one that was stored for the answer before is replaced."""
-        question, answer = self._answers.get(request.answer_id, ("", None))
         row = {
             "answer_id": request.answer_id,
             "verdict": request.verdict,
             "reason": mask(request.reason),
             "given": datetime.now(UTC).isoformat(timespec="seconds"),
-            "question": mask(question),
-            "kind": answer.kind if answer else "",
-            "answer": answer.answer if answer else "",
-            "document_ids": [c.document_id for c in answer.citations] if answer else [],
+            **self._answers.get(request.answer_id, _FORGOTTEN),
         }
         merge = self._table.merge_insert("answer_id")
         merge = merge.when_matched_update_all().when_not_matched_insert_all()
@@ -83,5 +88,5 @@ class Feedback:
 
 
 def mask(text: str) -> str:
-    """``text`` without e-mail addresses and without numbers of six digits and more."""
-    return _LONG_NUMBER.sub("[number]", _ADDRESS.sub("[address]", text))
+    """``text`` without e-mail addresses, numbers of six digits and more, and what is invisible."""
+    return _LONG_NUMBER.sub("[number]", _ADDRESS.sub("[address]", clean(text)))

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import lancedb
 
 __all__ = [
+    "CJK",
     "FULL_TEXT",
     "LANGUAGES",
     "Language",
@@ -29,9 +30,10 @@ FULL_TEXT = {
 }
 """How LanceDB cuts a `search_text`: at spaces and punctuation, English words to their stems."""
 
-_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-_CJK_CHARACTER = re.compile(f"[{_CJK}]")
-_CJK_RUN = re.compile(f"[{_CJK}]+")
+CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+"""Chinese characters, as the inside of a regular expression's brackets."""
+_CJK_CHARACTER = re.compile(f"[{CJK}]")
+_CJK_RUN = re.compile(f"[{CJK}]+")
 _LATIN_WORD = re.compile(r"[A-Za-z]+")
 _CHINESE_SHARE = 0.3
 """A Chinese question may name an English product; an English one rarely quotes Chinese."""

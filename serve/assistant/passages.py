@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from serve.assistant.language import CJK
+
 __all__ = ["Span", "num_words", "split_passages", "split_sentences"]
 
-_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
+_WORD = re.compile(f"[{CJK}]|[^\\s{CJK}]+")
 _CHINESE_CHARACTER = 0.6
 """Of a word: 200 Chinese characters say, and cost an encoder, about as much as 120 words."""
 _LONG_WORD = 12
@@ -102,9 +103,13 @@ def _split_paragraph(text: str, paragraph: Span, target_words: int) -> Iterator[
         yield Span(paragraph.start + pieces[first].start, paragraph.start + pieces[last].end)
         if last + 1 == len(pieces):
             return
-        # the last sentence again, unless it alone would fill much of the next passage
-        repeats = last > first and sizes[last] <= target_words / 3
-        first = last if repeats else last + 1
+        first = last if _is_repeated(sizes, first, last, target_words) else last + 1
+
+
+def _is_repeated(sizes: Sequence[float], first: int, last: int, target_words: int) -> bool:
+    """Whether the next passage begins with this one's last piece: where that leaves it room."""
+    has_room = sizes[last] <= target_words / 3 and sizes[last] + sizes[last + 1] <= target_words
+    return last > first and has_room
 
 
 def _last_piece(sizes: Sequence[float], first: int, target_words: int) -> int:

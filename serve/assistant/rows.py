@@ -20,7 +20,7 @@ from serve.assistant.documents import Document
 from serve.assistant.language import Language, search_text
 from serve.assistant.passages import Span, split_passages
 
-__all__ = ["Prepared", "prepare", "schema", "scope_of", "to_document", "to_rows"]
+__all__ = ["Prepared", "key_field", "prepare", "schema", "scope_of", "to_document", "to_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,20 @@ def prepare(document: Document, *, passage_words: int) -> Prepared:
     return Prepared(document, document.fingerprint(passage_words=passage_words), tuple(spans))
 
 
+def key_field(name: str) -> pa.Field:
+    """A column that names a row: of two writers who insert the same name at once, one waits.
+
+    Without the mark, LanceDB lets `merge_insert` of both succeed, and the row stands there twice.
+    """
+    mark = {"lance-schema:unenforced-primary-key": "true"}
+    return pa.field(name, pa.string(), nullable=False, metadata=mark)
+
+
 def schema(dim: int) -> pa.Schema:
     """The columns; vectors have ``dim`` numbers."""
     return pa.schema(
         [
-            pa.field("key", pa.string(), nullable=False),
+            key_field("key"),
             pa.field("document_id", pa.string(), nullable=False),
             pa.field("role", pa.string(), nullable=False),
             pa.field("scope", pa.string(), nullable=False),  # role and language, see `scope_of`

@@ -33,7 +33,7 @@ class AnswerRequest(_Strict):
     question: str = Field(min_length=1, max_length=1000)
     """Plain text in English or Chinese."""
     top_k: int = Field(default=4, ge=1, le=10, strict=True)
-    """Most passages to cite."""
+    """Most passages to cite; those that are too weak are left out."""
     language: Language | None = None
     """Of the question; detected where it is left out."""
 

@@ -28,7 +28,11 @@ def test_a_quotation_is_verbatim_and_holds_the_questions_words() -> None:
 
 
 def test_passages_are_cited_in_their_order_with_their_places() -> None:
-    passages = [hit("one", PASSAGE, 0.9), hit("two", "A battery likes a cool place.", 0.7)]
+    passages = [
+        hit("weak", "Too weak to be cited.", 0.44),
+        hit("one", PASSAGE, 0.7),
+        hit("two", "A battery likes a cool place.", 0.9),
+    ]
     found = Found("Where is a swollen battery recycled?", "en", [], passages)
     answer = compose(found, judge(found, ARGS), ARGS)
     assert answer.kind == "passages"
@@ -38,7 +42,8 @@ def test_passages_are_cited_in_their_order_with_their_places() -> None:
         (2, "two", 7, 36),
     ]
     assert answer.citations[0].text == PASSAGE
-    assert answer.confidence == answer.citations[0].score == 0.9
+    assert [citation.score for citation in answer.citations] == [0.7, 0.9]
+    assert answer.confidence == 0.9
 
 
 def test_an_approved_answer_is_given_word_for_word() -> None:

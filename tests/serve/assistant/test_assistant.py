@@ -142,6 +142,25 @@ async def test_bad_documents_are_rejected_one_by_one(assistant: Assistant) -> No
         assert said in reason
 
 
+async def test_a_request_of_bad_documents_alone_changes_nothing(assistant: Assistant) -> None:
+    before = await assistant.index.entries(after="", limit=99)
+    changes = await assistant.put([{"id": "x"}, 3])
+    assert (changes.added, changes.updated, changes.unchanged) == (0, 0, 0)
+    assert [rejection.index for rejection in changes.rejected] == [0, 1]
+    assert await assistant.index.entries(after="", limit=99) == before
+
+
+async def test_many_phrasings_of_one_answer_do_not_hide_the_next(assistant: Assistant) -> None:
+    phrasings = [f"May I return the parcel {number}?" for number in range(64)]
+    other = ["Now may I return the parcel or else not?"]
+    common = {"kind": "approved", "title": "Returns"}
+    await assistant.put([{**common, "id": "one", "text": "Yes.", "questions": phrasings}])
+    question = "may I return the parcel now"
+    assert (await assistant.answer(question)).answer == "Yes."
+    await assistant.put([{**common, "id": "two", "text": "No.", "questions": other}])
+    assert (await assistant.answer(question)).kind != "approved"  # between the two answers
+
+
 async def test_a_text_that_the_model_cannot_take_is_rejected_alone(args: AssistantArgs) -> None:
     async def embed(texts):
         if any("wombat" in text for text in texts):

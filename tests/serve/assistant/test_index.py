@@ -106,6 +106,24 @@ async def test_writers_do_not_lose_each_others_documents(tmp_path: Path) -> None
         index.close()
 
 
+async def test_two_writers_of_one_document_leave_it_once(tmp_path: Path) -> None:
+    indexes = [await opened(tmp_path) for _ in range(2)]
+    for turn in range(5):
+        await asyncio.gather(
+            *(
+                index.write(embedded(document("same", f"{turn} {number} quokkas. {LONG}")))
+                for number, index in enumerate(indexes)
+            )
+        )
+        kept = await indexes[0].get("same")
+        assert kept is not None
+        hits = await full_text_search(indexes[1].table, "sentence", PASSAGES, limit=50)
+        assert len(hits) == kept.num_passages
+        assert all(kept.text[hit.start : hit.end] == hit.text for hit in hits)
+    for index in indexes:
+        index.close()
+
+
 async def test_maintenance_changes_no_answer(index: KnowledgeIndex) -> None:
     for number in range(20):  # more than once through `maintain`
         await index.write(embedded(document(f"d{number % 15:02}", f"Topic of text {number}.")))

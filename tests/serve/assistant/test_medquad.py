@@ -23,7 +23,6 @@ import pytest_asyncio
 from sklearn.metrics import roc_auc_score
 
 from serve.assistant import Assistant, AssistantArgs
-from serve.assistant.answer import Found, judge
 from serve.assistant.decide import term_coverage
 from serve.assistant.language import terms
 from serve.assistant.search import Hit, Scope, dense_search, full_text_search, hybrid_search
@@ -63,6 +62,8 @@ class Material:
     report: list[Question]
     calibration_strangers: list[str]
     report_strangers: list[str]
+    absent: list[str]
+    """Edited questions about subjects that no indexed answer is titled with."""
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +82,15 @@ def material() -> Material:
     ]
     with (DATA / "banking77" / "test.csv").open() as file:
         strangers = rng.sample([row["text"] for row in csv.DictReader(file)], 2 * NUM_STRANGERS)
+    titles = {row["focus"].casefold() for row in rows.values()}
+    others = [row for row in every if row["focus"].casefold() not in titles]
     return Material(
         rows,
         questions[:NUM_QUESTIONS],
         questions[NUM_QUESTIONS:],
         strangers[:NUM_STRANGERS],
         strangers[NUM_STRANGERS:],
+        [edited(row, rng) for row in rng.sample(others, NUM_QUESTIONS)],
     )
 
 
@@ -202,38 +206,49 @@ async def test_questions_about_something_else_get_unknown(
     assistant: Assistant, material: Material, model: MiniLM
 ) -> None:
     asked = [question.text for question in material.calibration]
-    figures = await _figures(assistant, model, asked, material.calibration_strangers)
+    figures = await _evidence(assistant, model, asked, material.calibration_strangers)
     for name, (own, other) in figures.items():
         truth = [1] * len(own) + [0] * len(other)
         print(f"{name:10} AUC {roc_auc_score(truth, own + other):.4f}")
-    own, other = figures["evidence"]
-    print("calibrated threshold:", best_threshold(own, other))
-    asked = [question.text for question in material.report]
-    kinds = [(await assistant.answer(text)).kind for text in asked]
-    strangers = [(await assistant.answer(text)).kind for text in material.report_strangers]
-    answered = 1 - kinds.count("unknown") / len(kinds)
-    refused = strangers.count("unknown") / len(strangers)
-    print(f"answered: {answered:.3f} of the questions; unknown: {refused:.3f} of the strangers")
+    print("calibrated threshold of evidence:", best_threshold(*figures["similarity"]))
+    answers = [await assistant.answer(question.text) for question in material.report]
+    answered = [answer.kind == "passages" for answer in answers]
+    cited = [
+        any(citation.document_id in question.same for citation in answer.citations)
+        for question, answer in zip(material.report, answers, strict=True)
+    ]
+    refused = await _share_unknown(assistant, material.report_strangers)
+    print(
+        f"answered: {np.mean(answered):.3f} of the questions, {sum(cited) / sum(answered):.3f} of "
+        f"those cite an answer to it among four; unknown: {refused:.3f} of the strangers, "
+        f"{await _share_unknown(assistant, material.absent):.3f} of the questions about subjects "
+        "that are not indexed"
+    )
     assert refused >= 0.95
-    assert answered >= 0.85
+    assert np.mean(answered) >= 0.9
+    assert sum(cited) >= 0.8 * sum(answered)
 
 
-async def _figures(
+async def _share_unknown(assistant: Assistant, texts: Sequence[str]) -> float:
+    return float(np.mean([(await assistant.answer(text)).kind == "unknown" for text in texts]))
+
+
+async def _evidence(
     assistant: Assistant, model: MiniLM, own: Sequence[str], other: Sequence[str]
 ) -> dict[str, tuple[list[float], list[float]]]:
     """The best of four passages, for questions that have an answer and for those that have none."""
     figures: dict[str, tuple[list[float], list[float]]] = {
-        name: ([], []) for name in ("similarity", "coverage", "evidence")
+        name: ([], []) for name in ("similarity", "coverage", "mean")
     }
     for side, texts in enumerate((own, other)):
         for text, vector in zip(texts, model.embed(texts), strict=True):
             hits = await hybrid_search(assistant.index.table, text, vector, SCOPE, limit=4)
-            judgement = judge(Found(text, "en", [], hits), assistant.args)
             asked = terms(text)
+            similar = np.array([hit.similarity for hit in hits])
             covered = [term_coverage(asked, terms(f"{hit.title}\n{hit.text}")) for hit in hits]
-            figures["similarity"][side].append(max(hit.similarity or 0.0 for hit in hits))
+            figures["similarity"][side].append(float(similar.max()))
             figures["coverage"][side].append(max(covered))
-            figures["evidence"][side].append(max(judgement.evidence))
+            figures["mean"][side].append(float(((similar + covered) / 2).max()))
     return figures
 
 
@@ -253,7 +268,7 @@ async def test_an_edited_question_gets_its_approved_answer(
             "id": f"a{index}",
             "kind": "approved",
             "title": row["question"][:500],
-            "text": row["answer"][:2000],
+            "text": row["answer"][:400],
         }
         for index, row in material.rows.items()
     ]
@@ -269,8 +284,8 @@ async def test_an_edited_question_gets_its_approved_answer(
         given = [(await assistant.answer(text)).kind for text in material.report_strangers]
         print("approved answers to strangers:", given.count("approved"))
         assert given.count("approved") == 0
-        assert right >= 0.5 * len(questions)
-        assert wrong <= 0.05 * (right + wrong)
+        assert right >= 0.4 * len(questions)
+        assert wrong <= 0.08 * (right + wrong)
 
 
 def _ids(hits: Sequence[Hit]) -> list[str]:

@@ -16,7 +16,7 @@ TEXTS = st.lists(st.tuples(WORDS, ENDS), max_size=120).map(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(TEXTS)
 def test_every_character_lies_in_a_passage_and_passages_are_short(text: str) -> None:
     spans = split_passages(text, target_words=TARGET)
@@ -70,6 +70,12 @@ def test_a_passage_begins_with_the_last_sentence_of_the_one_before() -> None:
     for one, two in pairwise(passages):
         last = one[one.rindex("This") :]
         assert two.startswith(last)
+
+
+def test_a_sentence_is_not_repeated_as_a_passage_of_its_own() -> None:
+    text = "one two three four five. six seven eight nine ten. " + "word " * 17 + "end."
+    passages = [span.of(text) for span in split_passages(text, target_words=20)]
+    assert passages == [text[: text.index(" word")], text[text.index("word") :]]
 
 
 def test_a_passage_ends_with_its_paragraph_once_it_is_half_full() -> None:

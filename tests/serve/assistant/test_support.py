@@ -44,10 +44,10 @@ async def assistant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[A
     await assistant.close()
 
 
-async def given(assistant: Assistant, language: str) -> tuple[int, int, int]:
-    """Questions, approved answers given, and right ones among them."""
+async def given(assistant: Assistant, language: str, *, every: int) -> tuple[int, int, int]:
+    """Questions (each so many-th), approved answers given, and right ones among them."""
     with (SAMPLES / "support_test.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["language"] == language]
+        rows = [row for row in csv.DictReader(file) if row["language"] == language][::every]
     answers = [await assistant.answer(row["text"]) for row in rows]
     approved = [
         answer.citations[0].document_id.rsplit("-", 1)[0] == row["intent"]
@@ -58,14 +58,14 @@ async def given(assistant: Assistant, language: str) -> tuple[int, int, int]:
 
 
 async def test_english_answers_that_are_given_are_right(assistant: Assistant) -> None:
-    num_questions, num_given, num_right = await given(assistant, "en")
+    num_questions, num_given, num_right = await given(assistant, "en", every=2)
     print(f"\nen: {num_given} of {num_questions} get an approved answer, {num_right} the right one")
     assert num_given >= 0.15 * num_questions
     assert num_right >= 0.98 * num_given
 
 
 async def test_chinese_answers_that_are_given_are_right_though_few(assistant: Assistant) -> None:
-    num_questions, num_given, num_right = await given(assistant, "zh")
+    num_questions, num_given, num_right = await given(assistant, "zh", every=1)
     print(f"\nzh: {num_given} of {num_questions} get an approved answer, {num_right} the right one")
     assert num_given >= 3
     assert num_right == num_given
