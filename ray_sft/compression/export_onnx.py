@@ -26,6 +26,7 @@ from pydantic import Field
 from transformers.exporters import OnnxConfig, OnnxExporter
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
+from ray_sft.compression.attention import split_heads_inside
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.graph import save_graph
 from ray_sft.core import CompressionError
@@ -48,6 +49,9 @@ DECODERS = (
     "SmolLM3ForCausalLM",
 )
 """Text-only architectures of the onnxruntime-genai 0.18 builder."""
+
+_OPSET = 23
+"""The first with attention as one operator."""
 
 
 class ExportOnnx(Pass):
@@ -133,7 +137,7 @@ def _export_encoder(source: Bundle, model_dir: Path) -> None:
     model = load_tasks(str(source.model_dir), tasks, processor=processor).eval()
     inputs = _trace_inputs(source, processor)
     axes = {name: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for name in inputs}
-    options = OnnxConfig(dynamic=True, dynamic_shapes=axes, opset_version=20)
+    options = OnnxConfig(dynamic=True, dynamic_shapes=axes, opset_version=_OPSET)
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         try:
             OnnxExporter().export(model, inputs, options).save_pretrained(folder)
@@ -146,7 +150,7 @@ def _export_encoder(source: Bundle, model_dir: Path) -> None:
     names = {value.name for value in graph.graph.output}
     if missing := sorted(wanted - names):
         raise CompressionError(f"export_onnx: the graph has no output '{missing[0]}' but {names}.")
-    save_graph(graph, model_dir)
+    save_graph(split_heads_inside(graph), model_dir)
 
 
 def _trace_inputs(source: Bundle, processor: Any) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import onnx
 import pytest
 
 from ray_sft.bundle import Bundle, BundleWriter
@@ -51,3 +52,17 @@ def test_a_failing_builder_is_reported_with_its_reason(decoder, tmp_path):
         pytest.raises(CompressionError, match=r"builder failed: .+"),
     ):
         ExportOnnx().apply(source, out)
+
+
+def test_attention_splits_its_heads_by_itself(classifier, tmp_path):
+    with BundleWriter(tmp_path / "onnx") as out:
+        ExportOnnx().apply(classifier, out)
+        nodes = onnx.load(out.model_dir / "model.onnx", load_external_data=False).graph.node
+        attentions = [node for node in nodes if node.op_type == "Attention"]
+        config = json.loads((classifier.model_dir / "config.json").read_text(encoding="utf-8"))
+        assert len(attentions) == config["num_hidden_layers"]
+        for node in attentions:
+            heads = {a.name: a.i for a in node.attribute if a.name.endswith("num_heads")}
+            wanted = config["num_attention_heads"]
+            assert heads == {"q_num_heads": wanted, "kv_num_heads": wanted}
+        assert "Transpose" not in {node.op_type for node in nodes}
