@@ -177,7 +177,7 @@ class Pipeline:
             update={"epochs": epochs, "steps": steps, "learning_rate": rate}
         )
         settings = train.model_dump(mode="json"), distillation.model_dump(mode="json")
-        inputs = fingerprint(student.fingerprint, teacher.fingerprint, *settings)
+        inputs = fingerprint(student.weights_fingerprint, teacher.fingerprint, *settings)
         return train_model(
             stage.tasks,
             train,

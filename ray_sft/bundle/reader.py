@@ -1,5 +1,6 @@
 """Reading bundles: nothing is loaded from one before its hashes are checked."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -66,6 +67,13 @@ class Bundle:
     def fingerprint(self) -> str:
         """SHA-256 of the manifest, which names the hash of every file."""
         return hash_file(self.path / MANIFEST)
+
+    @property
+    def weights_fingerprint(self) -> str:
+        """SHA-256 of the model's files: equal for equal ones, whenever they were written."""
+        files = sorted(self.manifest.files.items())
+        hashes = [f"{name} {entry.sha256}" for name, entry in files if name.startswith("model/")]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     @property
     def num_bytes(self) -> int:

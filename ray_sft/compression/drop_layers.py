@@ -22,8 +22,7 @@ from transformers import AutoConfig
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.core import CompressionError, ConfigError
-from ray_sft.models import load_processor, load_tasks
-from ray_sft.objectives import layers_of
+from ray_sft.models import layers_of, load_processor, load_tasks
 from ray_sft.tasks import Example
 
 __all__ = ["DropLayers"]

@@ -145,12 +145,12 @@ def _export_encoder(source: Bundle, model_dir: Path) -> None:
             raise CompressionError(
                 f"export_onnx cannot trace {type(model).__name__}: {error}"
             ) from error
-        graph = onnx.load(Path(folder) / "model.onnx")
+        graph = split_heads_inside(onnx.load(Path(folder) / "model.onnx"))
     wanted = set(tasks) if uses_heads(tasks) else {"logits"}
     names = {value.name for value in graph.graph.output}
     if missing := sorted(wanted - names):
         raise CompressionError(f"export_onnx: the graph has no output '{missing[0]}' but {names}.")
-    save_graph(split_heads_inside(graph), model_dir)
+    save_graph(graph, model_dir)
 
 
 def _trace_inputs(source: Bundle, processor: Any) -> dict[str, torch.Tensor]:

@@ -25,8 +25,7 @@ from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.core import CompressionError, ConfigError
 from ray_sft.inference import plan_batches
-from ray_sft.models import HeadView, load_processor, load_tasks, uses_heads
-from ray_sft.objectives import layers_of
+from ray_sft.models import HeadView, layers_of, load_processor, load_tasks, uses_heads
 from ray_sft.tasks import Example, Processor, Task
 
 __all__ = ["PruneFeedForward"]

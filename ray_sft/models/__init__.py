@@ -13,6 +13,7 @@ from ray_sft.models.from_scratch import (
     train_wordpiece,
 )
 from ray_sft.models.heads import HeadedEncoder, HeadView, uses_heads
+from ray_sft.models.layers import layers_of
 from ray_sft.models.load import (
     ModelSource,
     check_model,
@@ -33,6 +34,7 @@ __all__ = [
     "Lora",
     "ModelSource",
     "check_model",
+    "layers_of",
     "load_model",
     "load_processor",
     "load_tasks",

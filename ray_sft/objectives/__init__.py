@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 from pydantic import AfterValidator, Field
 
 from ray_sft.objectives.base import Objective, each_kind_once, wrap_all
-from ray_sft.objectives.distillation import Distillation, layers_of
+from ray_sft.objectives.distillation import Distillation
 from ray_sft.objectives.fgm import Fgm
 from ray_sft.objectives.label_smoothing import LabelSmoothing
 from ray_sft.objectives.r_drop import RDrop
@@ -25,7 +25,6 @@ __all__ = [
     "Objective",
     "Objectives",
     "RDrop",
-    "layers_of",
     "wrap_all",
 ]
 

@@ -26,10 +26,11 @@ import torch
 from pydantic import Field
 
 from ray_sft.core import Config, ConfigError
+from ray_sft.models import layers_of
 from ray_sft.objectives.input_gradient import hooked
 from ray_sft.tasks import IGNORED, Loss, LossFn, TensorBatch
 
-__all__ = ["Distillation", "layers_of"]
+__all__ = ["Distillation"]
 
 
 class Distillation(Config):
@@ -97,26 +98,6 @@ class Distillation(Config):
         mine, others = list(layers_of(student)), list(layers_of(teacher))
         ends = [len(others) * (number + 1) // len(mine) for number in range(len(mine))]
         return mine, [others[max(end, 1) - 1] for end in ends]
-
-
-def layers_of(module: torch.nn.Module) -> torch.nn.ModuleList:
-    """The list of a transformer's layers, found by its length.
-
-    Raises:
-        ConfigError: no list has as many members as the configuration names layers.
-    """
-    num_layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
-    found = [
-        part
-        for part in module.modules()
-        if isinstance(part, torch.nn.ModuleList) and len(part) == num_layers
-    ]
-    if not found:
-        raise ConfigError(
-            f"{type(module).__name__} has no list of {num_layers} layers, as its configuration "
-            "says. Use an encoder or decoder whose layers are one list."
-        )
-    return max(found, key=lambda part: sum(1 for _ in part.modules()))
 
 
 def _width(module: torch.nn.Module) -> int:

@@ -3,11 +3,12 @@ import os
 import pickle
 import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 
 from ray_sft.bundle import Bundle, BundleWriter, Manifest
-from ray_sft.bundle.manifest import hash_file
+from ray_sft.bundle.manifest import FileEntry, hash_file
 from ray_sft.bundle.reader import former_path
 from ray_sft.core import BundleError
 from ray_sft.tasks import CausalLanguageModel, SequenceClassification
@@ -70,6 +71,16 @@ def test_every_file_is_hashed_but_the_manifest(bundle):
     files.pop("manifest.json")
     assert {name: entry.sha256 for name, entry in bundle.manifest.files.items()} == files
     assert "model/deep/manifest.json" in files
+
+
+def test_equal_weights_have_one_fingerprint_whenever_they_were_written(bundle, tmp_path):
+    later = write(tmp_path / "later", metrics={"intent/accuracy": 0.5})
+    assert later.fingerprint != bundle.fingerprint
+    assert later.weights_fingerprint == bundle.weights_fingerprint
+    entry = FileEntry(sha256="0" * 64, num_bytes=1)
+    files = later.manifest.files | {"model/model.safetensors": entry}
+    other = replace(later, manifest=later.manifest.model_copy(update={"files": files}))
+    assert other.weights_fingerprint != bundle.weights_fingerprint
 
 
 def test_the_manifest_is_written_last(tmp_path, monkeypatch):

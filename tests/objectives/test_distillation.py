@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ray_sft.core import ConfigError
-from ray_sft.models import HeadView, use_segmented_attention
-from ray_sft.objectives import Distillation, layers_of
+from ray_sft.models import HeadView, layers_of, use_segmented_attention
+from ray_sft.objectives import Distillation
 from ray_sft.tasks import Embedding, Loss
 from tests.factories import (
     TASKS,

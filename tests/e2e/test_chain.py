@@ -1,0 +1,69 @@
+"""A chain that drops layers, distils, exports and quantizes: run, interrupted, and gone on with."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ray_sft.bundle import Bundle
+from ray_sft.run_folder import served_bundles
+from tests.factories import LABELS, TEXTS, tiny_encoder, tiny_processor
+
+RECIPE = """
+name: chain
+model: model
+tasks: {topic: {kind: sequence_classification}}
+data:
+  topic:
+    train: {source: csv, path: rows.csv}
+    eval: {source: csv, path: rows.csv}
+train: {epochs: 4, tokens_per_step: 64, workers: 1}
+compress:
+  passes:
+    - {kind: drop_layers, keep: 1}
+    - {kind: distil, epochs: 6}
+    - {kind: export_onnx}
+    - {kind: quantize_int8}
+  budget: {accuracy: -1}
+  min_speedup: 0
+"""
+
+
+def run(folder: Path) -> str:
+    command = [sys.executable, "-m", "ray_sft.cli", "run", "recipe.yaml"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(420)
+def test_a_chain_runs_whole_and_does_not_distil_again(tmp_path: Path) -> None:
+    tiny_encoder(len(LABELS)).save_pretrained(tmp_path / "model")
+    tiny_processor().save_pretrained(tmp_path / "model")
+    rows = [f'"{text}",{label}' for text, label in zip(TEXTS, LABELS, strict=True)]
+    (tmp_path / "rows.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    run(tmp_path)
+    folder = tmp_path / "runs" / "chain"
+    report = json.loads((folder / "report.json").read_text())
+    variants = ["trained", "drop_layers", "distil", "onnx", "int8"]
+    stages = [row["stage"] for row in report["stages"] if row["stage"].startswith("bundle-")]
+    assert stages == [f"bundle-{variant}" for variant in variants]
+    bundles = {variant: Bundle.open(folder / "bundles" / variant) for variant in variants}
+    for variant, former in zip(variants[1:], variants, strict=False):
+        assert bundles[variant].manifest.parent == bundles[former].fingerprint
+    fingerprints = {name: one.weights_fingerprint for name, one in bundles.items()}
+    assert len(set(fingerprints.values())) == len(variants)
+    assert served_bundles([folder]) == {"chain": str(folder / "bundles" / "int8")}
+
+    (folder / "stages" / "compress.json").unlink()  # as if it had been killed at its end
+    again = run(tmp_path)
+    assert "resumed at step" in again
+    for variant in variants:
+        rewritten = Bundle.open(folder / "bundles" / variant)
+        assert rewritten.weights_fingerprint == fingerprints[variant], variant
