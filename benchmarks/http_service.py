@@ -91,9 +91,12 @@ class Service:
         return {size: count - one for (size, count), one in zip(upto, former, strict=True)}
 
 
-def build_bundle(folder: Path) -> Bundle:
-    """An int8 ONNX bundle of MiniLM whose 77-label head is untrained but seeded."""
-    say(f"building an int8 bundle of {MINILM} with {NUM_LABELS} labels")
+def build_bundle(folder: Path, passes: Sequence[Pass] = (ExportOnnx(), QuantizeInt8())) -> Bundle:
+    """MiniLM with a head of 77 labels that is untrained but seeded, after some passes.
+
+    ``folder/trained`` is what they started from.
+    """
+    say(f"building {passes[-1].variant} of {MINILM} with {NUM_LABELS} labels")
     labels = tuple(f"label_{number:02d}" for number in range(NUM_LABELS))
     task = SequenceClassification(labels=labels, max_length=128)
     source = locate(MINILM)
@@ -109,7 +112,7 @@ def build_bundle(folder: Path) -> Bundle:
         processor.save_pretrained(out.processor_dir)
         out.write_samples(samples)
         bundle = out.finish(manifest)
-    for step in (ExportOnnx(), QuantizeInt8()):
+    for step in passes:
         bundle = _apply(step, bundle, folder)
     return _with_own_samples(bundle)
 

@@ -2,14 +2,8 @@
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,53 +14,9 @@ from ray_sft.data import SampleStore
 from ray_sft.evaluation import evaluate
 from ray_sft.inference import Predictor
 from ray_sft.tasks import IGNORED
+from tests.e2e.real_data import DATA, bundle_figures, needs_data, run, service
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ray,
-    pytest.mark.skipif(
-        not DATA.is_dir(), reason="the shared data sets are not beside the checkout"
-    ),
-]
-
-
-def run(*arguments: str, cwd: Path, timeout: float) -> float:
-    """Runs the command; the seconds it took."""
-    began = time.monotonic()
-    command = [sys.executable, "-m", "ray_sft.cli", "run", *arguments]
-    subprocess.run(command, cwd=cwd, check=True, timeout=timeout)
-    return time.monotonic() - began
-
-
-def bundle_figures(folder: Path) -> dict[str, dict]:
-    """The report's rows of bundles, by variant."""
-    report = json.loads((folder / "report.json").read_text())
-    return {
-        stage["stage"].removeprefix("bundle-"): stage
-        for stage in report["stages"]
-        if stage["stage"].startswith("bundle-")
-    }
-
-
-@contextmanager
-def service(bundle: Path, port: int, folder: Path) -> Iterator[str]:
-    """A served bundle; its API key."""
-    command = [sys.executable, "-m", "ray_sft.cli", "serve", str(bundle), "--port", str(port)]
-    environment = os.environ | {"RAY_SFT_API_KEYS": "test-key-of-the-slow-tests"}
-    with (folder / "service.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
-    try:
-        deadline = time.monotonic() + 120
-        while "Serving at" not in (folder / "service.log").read_text():
-            assert process.poll() is None, (folder / "service.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-        yield "test-key-of-the-slow-tests"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+pytestmark = [pytest.mark.slow, pytest.mark.ray, needs_data]
 
 
 @pytest.mark.timeout(1800)
@@ -136,7 +86,7 @@ def unigram_entropy(examples) -> float:
 
 
 def served_text_is_the_same_streamed_or_not(bundle: Path, folder: Path) -> None:
-    with service(bundle, 8123, folder) as key:
+    with service(str(bundle), port=8123, folder=folder) as key:
         client = OpenAI(base_url="http://127.0.0.1:8123/v1", api_key=key)
         (model,) = client.models.list().data
         for question in ("I want to book a table for two.", "What is my account balance?"):
