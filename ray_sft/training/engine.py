@@ -5,18 +5,43 @@ micro-batch contributes ``loss_sum / T * world_size``. DeepSpeed averages gradie
 the result is the gradient of the mean over all targets, however the step was cut.
 """
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.accelerator import get_accelerator
+from filelock import FileLock
+from torch.utils import cpp_extension
 
 from ray_sft.training.config import Train
 
-__all__ = ["Engine", "deepspeed_config", "resolve_precision"]
+__all__ = ["Engine", "compile_operators", "deepspeed_config", "resolve_precision"]
+
+logger = logging.getLogger(__name__)
 
 _CHECKPOINT_TAG = "state"
+
+
+def compile_operators() -> None:
+    """Compiles what DeepSpeed needs to talk between processes on CPUs, once a machine.
+
+    torch marks a compilation by a file that stays when it is killed, and for which every later
+    one waits forever. Ours run one at a time under a lock that ends with its process, so such a
+    file is nobody's and is removed.
+    """
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    if builder is None or not builder.is_compatible():  # on GPUs
+        return
+    folder = Path(cpp_extension._get_build_directory(builder.name, verbose=False))
+    with FileLock(folder.with_suffix(".ray-sft.lock")):
+        left = folder / "lock"
+        if left.exists():
+            logger.warning("removed '%s', which a compilation that was stopped has left", left)
+            left.unlink()
+        builder.load(verbose=False)
 
 
 def resolve_precision(train: Train, *, device: torch.device) -> str:
@@ -69,6 +94,7 @@ class Engine:
         self, module: torch.nn.Module, train: Train, *, precision: str, world_size: int
     ) -> None:
         """Wraps ``module``, which already lies on its device."""
+        compile_operators()
         self.world_size = world_size
         self.precision = precision
         optimizer = torch.optim.AdamW(

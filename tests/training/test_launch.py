@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from ray_sft.core import ConfigError
@@ -38,3 +41,21 @@ def test_what_the_cluster_does_not_have_is_refused_with_numbers():
         choose_resources(Train(workers=2, device="cuda"), [{"CPU": 4.0, "GPU": 1.0}])
     with pytest.raises(ConfigError, match="no machine of the cluster has CPUs"):
         choose_resources(Train(), [{"CPU": 0.0}])
+
+
+def test_what_a_killed_compilation_left_does_not_keep_the_next_one_waiting():
+    code = (
+        "from torch.utils import cpp_extension\n"
+        "from pathlib import Path\n"
+        "from ray_sft.training.engine import compile_operators\n"
+        "folder = cpp_extension._get_build_directory('deepspeed_shm_comm', verbose=False)\n"
+        "left = Path(folder) / 'lock'\n"
+        "left.touch()\n"
+        "compile_operators()\n"
+        "assert not left.exists()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "a compilation that was stopped has left" in done.stderr
