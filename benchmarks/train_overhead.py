@@ -100,7 +100,7 @@ def main() -> None:
             splits,
             processor_dir=data.model_dir,
             out_dir=folder / "shards",
-            num_actors=1,
+            num_tasks=1,
         )
         store = SampleStore(folder / "shards" / "train")
         threads = choose_resources(train, [{"CPU": torch.get_num_threads()}]).threads

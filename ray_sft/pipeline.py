@@ -255,7 +255,7 @@ class Pipeline:
                 stage.data[name],
                 processor_dir=Path(start.processor),
                 out_dir=out_dir,
-                num_actors=max(1, cluster_cpus() // 2),
+                num_tasks=max(1, cluster_cpus() // 2),
                 augment=stage.augment,
                 seed=stage.train.seed,
             )

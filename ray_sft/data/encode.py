@@ -1,6 +1,10 @@
 """Rows to encoded shards: one lazy Ray Data pipeline, written once as Parquet.
 
-    slices -> read (a generator per file) -> encode, with copies (actors) -> shards
+    slices -> read (a generator per file) -> encode, with copies -> shards
+
+Tasks rather than actors encode: Ray keeps their processes for the next ones, so that what takes
+long for few rows, loading the processor and the libraries for it, happens once a process and not
+once a split.
 
 The shards mean the same rows in the same order whatever the number of blocks and workers: each
 sample has the ``position`` of its row and, where an augmentation made it, the number of its
@@ -11,8 +15,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray.data
@@ -44,7 +49,7 @@ class _Sample:
 
 
 class _EncodeRows:
-    """An actor that holds the processor and turns JSON rows into arrays."""
+    """Turns JSON rows into arrays; the processor is loaded where that happens."""
 
     def __init__(
         self,
@@ -54,9 +59,13 @@ class _EncodeRows:
         seed: int = 0,
     ) -> None:
         self.task = task
-        self.processor = load_processor(processor_dir)
+        self.processor_dir = processor_dir
         self.augment = augment
         self.seed = seed
+
+    @property
+    def processor(self) -> Any:
+        return _load_processor_once(self.processor_dir)
 
     def __call__(self, batch: dict[str, Array]) -> pa.Table:
         rows = [json.loads(text) for text in batch["row"]]
@@ -96,6 +105,11 @@ class _EncodeRows:
                 said.add((sample.position, sample.content))
                 kept.append(sample)
         return kept
+
+
+@lru_cache(maxsize=4)
+def _load_processor_once(folder: str) -> Any:
+    return load_processor(folder)
 
 
 def _shard_table(samples: list[_Sample]) -> pa.Table:
@@ -142,7 +156,7 @@ def encode(
     *,
     processor_dir: Path,
     out_dir: Path,
-    num_actors: int,
+    num_tasks: int,
     augment: Sequence[AnyAugmentation] = (),
     seed: int = 0,
 ) -> None:
@@ -155,16 +169,11 @@ def encode(
         DataError: a file cannot be read.
     """
     slices = source.slices()
+    rows = _EncodeRows(task, str(processor_dir), tuple(augment), seed)
     pipeline = read_rows(source, slices).map_batches(
-        _EncodeRows,
-        fn_constructor_kwargs={
-            "task": task,
-            "processor_dir": str(processor_dir),
-            "augment": tuple(augment),
-            "seed": seed,
-        },
+        cast(Any, rows),
         batch_size=256,
-        compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(slices))),
+        compute=ray.data.TaskPoolStrategy(size=min(num_tasks, len(slices))),
     )
     with readable_errors():
         pipeline.write_parquet(str(out_dir))

@@ -57,7 +57,7 @@ def prepare(
     *,
     processor_dir: Path,
     out_dir: Path,
-    num_actors: int,
+    num_tasks: int,
     augment: Sequence[AnyAugmentation] = (),
     seed: int = 0,
 ) -> DataSummary:
@@ -73,7 +73,7 @@ def prepare(
             task,
             processor_dir,
             out_dir / split,
-            num_actors=num_actors,
+            num_tasks=num_tasks,
             augment=augment if split == "train" else (),
             seed=seed,
         )
@@ -94,7 +94,7 @@ def _encode_split(
     processor_dir: Path,
     out_dir: Path,
     *,
-    num_actors: int,
+    num_tasks: int,
     augment: Sequence[AnyAugmentation],
     seed: int,
 ) -> SplitSummary:
@@ -104,7 +104,7 @@ def _encode_split(
         task,
         processor_dir=processor_dir,
         out_dir=out_dir,
-        num_actors=num_actors,
+        num_tasks=num_tasks,
         augment=augment,
         seed=seed,
     )

@@ -156,7 +156,7 @@ def test_workers_change_no_row_and_evaluation_is_never_augmented(processor_dir, 
         Splits(train=train, eval=evaluation),
         processor_dir=processor_dir,
         out_dir=tmp_path / "out",
-        num_actors=2,
+        num_tasks=2,
         augment=augment,
         seed=9,
     )

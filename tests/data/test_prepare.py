@@ -51,7 +51,7 @@ def test_every_row_is_accepted_in_order_or_rejected_with_a_reason(tmp_path, proc
     task = resolve_task(SequenceClassification(max_length=8), splits, name="topic")
     assert task.labels == ("bill", "card")
     summary = prepare(
-        task, splits, processor_dir=processor_dir, out_dir=tmp_path / "out", num_actors=2
+        task, splits, processor_dir=processor_dir, out_dir=tmp_path / "out", num_tasks=2
     )
     train = summary.splits["train"]
     assert (train.num_rows, train.num_accepted, train.num_rejected) == (503, 500, 3)
@@ -93,4 +93,4 @@ def test_no_usable_row_is_an_error_with_the_most_frequent_reason(tmp_path, proce
     splits = Splits(train=Csv(path=path), eval=Csv(path=path))
     task = SequenceClassification(labels=("bill", "card"))
     with pytest.raises(DataError, match=r"none of the 2 rows can be used.*text is missing"):
-        prepare(task, splits, processor_dir=processor_dir, out_dir=tmp_path / "o", num_actors=1)
+        prepare(task, splits, processor_dir=processor_dir, out_dir=tmp_path / "o", num_tasks=1)
