@@ -5,14 +5,16 @@ nothing yet. At the end everything is merged, so a bundle never needs peft.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from peft import LoraConfig, LoraModel
 from pydantic import Field
 from torch import nn
 
 from ray_sft.core import Config, ConfigError
 from ray_sft.tasks import Task
+
+if TYPE_CHECKING:
+    from peft import LoraModel
 
 __all__ = ["Lora"]
 
@@ -30,7 +32,7 @@ class Lora(Config):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of an adapter's inputs that is dropped while training."""
 
-    def inject(self, module: nn.Module, tasks: Mapping[str, Task]) -> LoraModel:
+    def inject(self, module: nn.Module, tasks: Mapping[str, Task]) -> "LoraModel":
         """Puts adapters into ``module`` in place; freezes everything but them and new heads.
 
         ``merge_and_unload()`` of the result gives the plain model back with the updates added.
@@ -38,6 +40,8 @@ class Lora(Config):
         Raises:
             ConfigError: the model has no linear layers to adapt.
         """
+        from peft import LoraConfig, LoraModel  # takes seconds, and few runs need it
+
         prefix = _backbone_prefix(module)
         targets = [
             name

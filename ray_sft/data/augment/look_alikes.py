@@ -3,8 +3,6 @@
 from functools import cache, lru_cache
 from math import hypot
 
-from pypinyin import lazy_pinyin
-
 __all__ = ["KEYBOARD", "OCR", "SHAPES", "homophones"]
 
 _KEYS = (("qwertyuiop", 0.0), ("asdfghjkl", 0.25), ("zxcvbnm", 0.75))
@@ -107,13 +105,19 @@ def homophones(word: str) -> tuple[str, ...]:
     of a character follows its word.
     """
     by_reading = _by_reading()
-    readings = lazy_pinyin(word)
+    readings = _read(word)
     if len(readings) != len(word):  # characters without a known reading come as one
-        readings = [lazy_pinyin(character)[0] for character in word]
+        readings = [_read(character)[0] for character in word]
     return tuple(
         by_reading.get(reading, "").replace(character, "")
         for character, reading in zip(word, readings, strict=True)
     )
+
+
+def _read(word: str) -> list[str]:
+    from pypinyin import lazy_pinyin  # its dictionaries take half a second
+
+    return lazy_pinyin(word)
 
 
 @cache
@@ -121,7 +125,7 @@ def _by_reading() -> dict[str, str]:
     """Reading -> the common characters that have it first: level 1 of GB 2312, rows 16 to 55."""
     cells = [(row, cell) for row in range(16, 56) for cell in range(1, 95)]
     common = bytes(byte + 0xA0 for place in cells[:3755] for byte in place).decode("gb2312")
-    readings = [lazy_pinyin(character)[0] for character in common]
+    readings = [_read(character)[0] for character in common]
     groups: dict[str, str] = {}
     for character, reading in zip(common, readings, strict=True):
         groups[reading] = groups.get(reading, "") + character
