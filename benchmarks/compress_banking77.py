@@ -7,7 +7,7 @@ a run folder that holds the teacher already is gone on with. The short form trai
 compares the speeds alone.
 
     python -m benchmarks.compress_banking77 [--quick] [--runs-dir FOLDER] [--epochs N]
-                                            [--without-teacher]
+                                            [--without-teacher] [KEY=VALUE ...]
 """
 
 import argparse
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--without-teacher", action="store_true", help="the student learns from the labels alone"
     )
+    parser.add_argument("overrides", nargs="*", help="of the recipe, as for 'ray-sft run'")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if options.quick:
@@ -52,7 +53,12 @@ def main() -> None:
             quality = {}
         else:
             runs = (options.runs_dir or Path(name)).resolve()
-            train(runs, epochs=options.epochs, with_teacher=not options.without_teacher)
+            train(
+                runs,
+                options.overrides,
+                epochs=options.epochs,
+                with_teacher=not options.without_teacher,
+            )
             bundles = runs / RECIPE / "bundles"
             student, teacher = Bundle.open(bundles / "int8"), Bundle.open(bundles / "trained")
             quality = accuracies(runs / RECIPE)
@@ -76,7 +82,7 @@ def main() -> None:
     )
 
 
-def train(runs: Path, *, epochs: int, with_teacher: bool) -> None:
+def train(runs: Path, more: Sequence[str], *, epochs: int, with_teacher: bool) -> None:
     """The whole recipe, teacher and student, in a process of its own."""
     terms = "" if with_teacher else ", alpha: 0, hidden_weight: 0"
     passes = (
@@ -89,7 +95,7 @@ def train(runs: Path, *, epochs: int, with_teacher: bool) -> None:
             f"data.intent.{split}.path={data_file('banking77', file)}",
             f"data.intent.{split}.columns.label=category",
         ]
-    command = [sys.executable, "-m", "ray_sft.cli", "run", RECIPE, *overrides]
+    command = [sys.executable, "-m", "ray_sft.cli", "run", RECIPE, *overrides, *more]
     subprocess.run([*command, "--runs-dir", str(runs)], check=True)
 
 

@@ -93,11 +93,11 @@ def test_noise_in_training_helps_against_typos(tmp_path: Path):
                 },
                 "augment": augment,
                 "train": {  # the same number of steps, however many rows
-                    "steps": 150,
+                    "steps": 110,
                     "tokens_per_step": 1024,
                     "learning_rate": 7.0e-4,
-                    "evaluate_every": 150,
-                    "checkpoint_every": 150,
+                    "evaluate_every": 110,
+                    "checkpoint_every": 110,
                     "seed": seed,
                 },
             }
