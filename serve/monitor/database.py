@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 
 from ray_sft.core import ServeError
+from serve.databases import make_folder
 
 __all__ = ["Database", "StoreUnavailableError", "insert_new"]
 
@@ -112,6 +113,7 @@ def _parse(url: str) -> URL:
 
 
 def _sqlite(url: URL) -> Engine:
+    make_folder(url)
     engine = create_engine(url, connect_args={"timeout": _LOCK_WAIT_S})
 
     @event.listens_for(engine, "connect")

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQL
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ray_sft.core import ServeError
+from serve.databases import make_folder
 from serve.recommend.tables import METADATA, VERSIONS
 
 __all__ = ["Versions", "chunked", "open_database", "raise_version", "read_versions"]
@@ -54,6 +55,7 @@ def open_database(url: str) -> Engine:
             "sqlite:///recommend.db or postgresql+psycopg://user:password@host/name"
         ) from None
     if engine.dialect.name == "sqlite":
+        make_folder(parsed)
         event.listen(engine, "connect", _prepare_sqlite)
     try:
         _create_tables(engine)
@@ -62,7 +64,7 @@ def open_database(url: str) -> Engine:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ServeError(
             f"database '{parsed.render_as_string(hide_password=True)}' cannot be opened: {reason}. "
-            "Check that its folder exists or that its server is up."
+            "Check that its file can be written or that its server is up."
         ) from None
     return engine
 

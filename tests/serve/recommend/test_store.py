@@ -133,7 +133,7 @@ def test_rankings_are_joined_with_what_their_own_user_did(store):
         ("sqlite:///:memory:", "in memory"),
         ("recommend.db", "no URL"),
         ("nosuch://host/name", "no URL"),
-        ("sqlite:////no/such/folder/recommend.db", "cannot be opened"),
+        ("sqlite:////dev/null/recommend.db", "cannot be opened"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_explained(url, said):
