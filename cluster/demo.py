@@ -1,4 +1,4 @@
-"""The whole line on the samples: two recipes, the service, the page, and a question to each."""
+"""The whole line on the samples: what the three pages need, the service, and a question to each."""
 
 import json
 import logging
@@ -7,9 +7,11 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.rule import Rule
@@ -17,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.children import Child, Children, interruptible
+from cluster.filling import fill_applications
 from cluster.questions import Answer, ask_everything, await_ready
 from ray_sft.core import ServeError
 
@@ -25,10 +28,17 @@ __all__ = ["RECIPES", "run_demo", "show_answers", "show_reports"]
 logger = logging.getLogger(__name__)
 
 RECIPES = {
-    "customer_intents": ("train.epochs=3",),
-    "customer_replies": ("train.epochs=3",),
+    "customer_intents": ("train.epochs=3", "compress.budget={accuracy: -0.05}"),
+    "customer_replies": ("train.epochs=2",),
+    "market_opinion": (
+        "train.epochs=1",
+        "compress.budget={topic/accuracy: -0.05, sentiment/accuracy: -0.05}",
+    ),
+    "knowledge": (),
+    "recommendation": ("train.epochs=1",),
 }
-"""What the demonstration runs, and how it shortens it to stay within minutes on two cores."""
+"""What the demonstration runs, and how it shortens it to stay within minutes on two cores. What is
+trained for so short is less sure of its answers, and changes more of them when it is quantized."""
 
 _RUN_WITHIN_S = 3600.0
 _READY_WITHIN_S = 240.0
@@ -81,7 +91,8 @@ def run_demo(*, check: bool, runs_dir: Path, port: int, app_port: int, console: 
         service_url, page_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{app_port}"
         for url in (f"{service_url}/readyz", page_url):
             await_ready(url, timeout_s=_READY_WITHIN_S, check=lambda: children.check_alive(servers))
-        show_answers(console, ask_everything(service_url, page_url, api_key=key))
+        filled = fill_applications(service_url, api_key=key)
+        show_answers(console, filled + ask_everything(service_url, page_url, api_key=key))
         show_reports(console, [runs_dir / recipe / "report.json" for recipe in RECIPES])
         console.print(f"done in {time.monotonic() - began:.0f} s")
         if not check:
@@ -144,9 +155,12 @@ def _read_report(path: Path) -> _Report:
 def _start_servers(
     children: Children, runs_dir: Path, logs: Path, *, port: int, app_port: int
 ) -> list[Child]:
-    folders = [str(runs_dir / recipe) for recipe in RECIPES]
+    config = logs / "service.yaml"
+    config.write_text(yaml.safe_dump(_service_arguments(runs_dir), sort_keys=False))
     service = children.start(
-        "the service", _ray_sft("serve", *folders, "--port", str(port)), log=logs / "service.log"
+        "the service",
+        _ray_sft("serve", "--config", str(config), "--port", str(port)),
+        log=logs / "service.log",
     )
     url = f"http://127.0.0.1:{port}"
     page = children.start(
@@ -157,9 +171,27 @@ def _start_servers(
     return [service, page]
 
 
+def _service_arguments(runs_dir: Path) -> Any:
+    """The packaged configuration, for the runs and the data of this demonstration."""
+    spec = find_spec("serve")  # an import would load all of it
+    assert spec is not None
+    assert spec.origin is not None
+    packaged = Path(spec.origin).parent / "configs" / "applications.yaml"
+    return _moved(yaml.safe_load(packaged.read_text(encoding="utf-8")), runs_dir)
+
+
+def _moved(tree: Any, runs_dir: Path) -> Any:
+    """``tree`` with ``runs_dir`` for the folder ``runs`` in paths and in SQLite's URLs."""
+    if isinstance(tree, dict):
+        return {name: _moved(value, runs_dir) for name, value in tree.items()}
+    if isinstance(tree, str) and tree.startswith(("runs/", "sqlite:///runs/")):
+        return tree.replace("runs/", f"{runs_dir}/", 1)
+    return tree
+
+
 def _show_urls(console: Console, service_url: str, page_url: str, key: str, runs_dir: Path) -> None:
     lines = [
-        f"page      {page_url}",
+        f"pages     {page_url}",
         f"service   {service_url}  (docs at {service_url}/docs)",
         f"API key   {key}  (only for this demo)",
         f"reports   {', '.join(str(runs_dir / name / 'report.html') for name in RECIPES)}",

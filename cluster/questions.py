@@ -2,22 +2,27 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Literal, TypeAlias
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
 from ray_sft.core import ServeError
 
-__all__ = ["Answer", "ask_everything", "await_ready"]
+__all__ = ["TIMEOUT_S", "Answer", "Question", "ask", "ask_everything", "await_ready", "client_for"]
 
+TIMEOUT_S = 60.0
+
+_REPLY_MODEL = "customer_replies"
 _QUESTION_EN = "How much is delivery to Leeds?"
 _QUESTION_ZH = "怎么重置密码\uff1f"
-_TIMEOUT_S = 60.0
+_ELSEWHERE = "Which planet has the most moons?"
+_NEWS = "Petrona shares slump after the regulator opens an investigation."
+_HISTORY = ["Stovetop Kettle 1.7 L", "Ceramic teapot with a strainer"]
+_CANDIDATES = ["Loose leaf tea caddy", "Trail running shoes"]
 
-R = TypeVar("R", bound=BaseModel)
+Shown: TypeAlias = Callable[[Any], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +35,23 @@ class Answer:
     seconds: float
 
 
-class _Score(BaseModel):
-    label: str
-    score: float
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an endpoint is asked."""
+
+    method: Literal["GET", "POST", "PUT"]
+    path: str
+    show: Shown
+    """What is shown of the reply: of its JSON, or of its text where it is none."""
+    body: Mapping[str, Any] | None = None
+    text: str = ""
+    """The question as it is shown."""
 
 
-class _Classifications(BaseModel):
-    data: list[_Score]
-
-
-class _Message(BaseModel):
-    content: str
-
-
-class _Choice(BaseModel):
-    message: _Message
-
-
-class _Completion(BaseModel):
-    choices: list[_Choice]
+def client_for(url: str, api_key: str = "") -> httpx.Client:
+    """A client that goes past proxies; with a key, it sends it."""
+    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    return httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=TIMEOUT_S)
 
 
 def await_ready(url: str, *, timeout_s: float, check: Callable[[], None]) -> None:
@@ -74,72 +77,196 @@ def await_ready(url: str, *, timeout_s: float, check: Callable[[], None]) -> Non
     raise ServeError(f"{url} did not answer within {timeout_s:g} s (last seen: {seen}).")
 
 
+def ask(client: httpx.Client, question: Question) -> Answer:
+    """The answer to a question.
+
+    Raises:
+        ServeError: the endpoint refuses, or answers in another shape.
+    """
+    began = time.monotonic()
+    reply = client.request(question.method, question.path, json=question.body)
+    seconds = time.monotonic() - began
+    _check(reply, question.path)
+    is_json = reply.headers.get("content-type", "").startswith("application/json")
+    try:
+        text = question.show(reply.json() if is_json else reply.text)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ServeError(
+            f"{question.path} answered in another shape ({error!r}): {reply.text[:300]}"
+        ) from None
+    path = question.path.partition("?")[0]
+    return Answer(f"{question.method} {path}", question.text, text, seconds)
+
+
 def ask_everything(service_url: str, page_url: str, *, api_key: str) -> list[Answer]:
     """The answer of every endpoint, in the order a visitor would try them.
+
+    The applications know the samples already, see `cluster.filling`.
 
     Raises:
         ServeError: one refuses, answers in another shape, or streams another text than it gives
             at once.
     """
-    headers = {"authorization": f"Bearer {api_key}"}
-    with httpx.Client(
-        base_url=service_url, headers=headers, trust_env=False, timeout=_TIMEOUT_S
-    ) as client:
-        answers = [
-            _get(client, "/healthz"),
-            _get(client, "/readyz"),
-            _get(client, "/v1/models", show=_model_names),
-            _classify(client, _QUESTION_EN),
-            _classify(client, _QUESTION_ZH),
-            *_chat_both_ways(client, _QUESTION_EN),
-            _get(client, "/metrics", show=_count_figures),
-            _get(client, "/docs", show=_size),
-        ]
-    with httpx.Client(base_url=page_url, trust_env=False, timeout=_TIMEOUT_S) as client:
-        return [*answers, _get(client, "/", show=_size, name="the page")]
+    with client_for(service_url, api_key) as client:
+        answers = [ask(client, question) for question in (*_MODELS, *_ASSISTANT)]
+        answers += _chat_both_ways(client, _QUESTION_EN)
+        answers += [ask(client, question) for question in (*_monitor(client), *_RECOMMEND)]
+        answers += [ask(client, question) for question in _TELLING]
+    with client_for(page_url) as client:
+        page = ask(client, Question("GET", "/", _size))
+        return [*answers, Answer("the page", "", page.text, page.seconds)]
 
 
-def _get(
-    client: httpx.Client, path: str, *, show: Callable[[str], str] = str.strip, name: str = ""
-) -> Answer:
-    began = time.monotonic()
-    text = _checked(client.get(path), path).text
-    return Answer(name or f"GET {path}", "", show(text), time.monotonic() - began)
+def _top_label(tree: Any) -> str:
+    top = tree["data"][0]
+    return f"{top['label']} ({top['score']:.0%})"
 
 
-def _classify(client: httpx.Client, question: str) -> Answer:
-    path = "/v1/classify"
-    began = time.monotonic()
-    reply = _checked(client.post(path, json={"input": question}), path)
-    top = _parse(_Classifications, reply.text, path).data[0]
-    seconds = time.monotonic() - began
-    return Answer(f"POST {path}", question, f"{top.label} ({top.score:.0%})", seconds)
+def _models(tree: Any) -> str:
+    return ", ".join(f"{model['id']} ({model['task']})" for model in tree["data"])
+
+
+def _dimension(tree: Any) -> str:
+    return f"a vector of {len(tree['data'][0]['embedding'])} numbers"
+
+
+def _scores(tree: Any) -> str:
+    return ", ".join(f"{_CANDIDATES[row['index']]}: {row['score']:.2f}" for row in tree["data"])
+
+
+def _best_document(tree: Any) -> str:
+    best = tree["results"][0]
+    return f"{_CANDIDATES[best['index']]}: {best['relevance_score']:.2f}"
+
+
+def _assistant_answer(tree: Any) -> str:
+    return f"[{tree['kind']}, {tree['confidence']:.0%}] {tree['answer']}"
+
+
+def _topics(tree: Any) -> str:
+    rows = tree["topics"]
+    most = rows[0]
+    return f"{len(rows)} topics; {most['topic']}: {most['num_items']} items"
+
+
+def _windows(tree: Any) -> str:
+    counts = [window["count"] for window in tree["windows"]]
+    return f"{len(counts)} windows with {sum(counts)} items"
+
+
+def _newest(tree: Any) -> str:
+    row = tree["items"][0]
+    return f"{row['label']}: {row['text']}"
+
+
+def _alerts(tree: Any) -> str:
+    rows = [f"{row['topic']} since {row['start'][:10]}" for row in tree]
+    return f"{len(rows)} alerts: {', '.join(rows)}" if rows else "no alert"
+
+
+def _ranked(tree: Any) -> str:
+    best = tree["items"][0]
+    reasons = "; ".join(reason["text"] for reason in best["reasons"])
+    return f"{best['title']} ({best['score']:.2f}) {reasons}".strip()
+
+
+def _recommender(tree: Any) -> str:
+    return f"{tree['items']} items, {tree['events']} events, ranker: {tree['ranker']}"
+
+
+def _figures(text: Any) -> str:
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return f"{len(lines)} figures"
+
+
+def _size(text: Any) -> str:
+    return f"{len(text.encode()) / 1e3:.0f} kB of HTML"
+
+
+def _state(tree: Any) -> str:
+    return json.dumps(tree) if isinstance(tree, dict) else str(tree).strip()
+
+
+def _classified(model: str, text: str) -> Question:
+    return Question("POST", "/v1/classify", _top_label, {"model": model, "input": text}, text)
+
+
+def _asked(text: str) -> Question:
+    return Question("POST", "/v1/assistant/answer", _assistant_answer, {"question": text}, text)
+
+
+_MODELS = (
+    Question("GET", "/healthz", _state),
+    Question("GET", "/readyz", _state),
+    Question("GET", "/v1/models", _models),
+    _classified("customer_intents", _QUESTION_EN),
+    _classified("customer_intents", _QUESTION_ZH),
+    _classified("market_opinion/topic", _NEWS),
+    _classified("market_opinion/sentiment", _NEWS),
+    Question(
+        "POST",
+        "/v1/embeddings",
+        _dimension,
+        {"model": "knowledge", "input": _QUESTION_EN},
+        _QUESTION_EN,
+    ),
+    Question(
+        "POST",
+        "/v1/score",
+        _scores,
+        {"history": _HISTORY, "candidates": _CANDIDATES},
+        f"after {' and '.join(_HISTORY)}",
+    ),
+    Question(
+        "POST",
+        "/v1/rerank",
+        _best_document,
+        {"query": _HISTORY[1], "documents": _CANDIDATES},
+        _HISTORY[1],
+    ),
+)
+_ASSISTANT = (_asked("How can I track my order?"), _asked(_QUESTION_ZH), _asked(_ELSEWHERE))
+_RECOMMEND = (
+    Question(
+        "POST", "/v1/recommend/rank", _ranked, {"user": "user-001", "top_k": 5}, "for user-001"
+    ),
+    Question("GET", "/v1/recommend/status", _recommender),
+)
+_TELLING = (Question("GET", "/metrics", _figures), Question("GET", "/docs", _size))
+
+
+def _monitor(client: httpx.Client) -> Iterator[Question]:
+    yield Question("GET", "/v1/monitor/topics", _topics)
+    topics = client.get("/v1/monitor/topics").json()["topics"]
+    topic = topics[0]["topic"]
+    yield Question("GET", f"/v1/monitor/windows?topic={topic}", _windows, text=topic)
+    yield Question("GET", f"/v1/monitor/items?topic={topic}", _newest, text=topic)
+    yield Question("GET", "/v1/monitor/alerts", _alerts)
 
 
 def _chat_both_ways(client: httpx.Client, question: str) -> list[Answer]:
     path = "/v1/chat/completions"
-    body = {"messages": [{"role": "user", "content": question}], "max_tokens": 96}
+    messages = [{"role": "user", "content": question}]
+    body = {"model": _REPLY_MODEL, "messages": messages, "max_tokens": 96}
+    whole = ask(
+        client,
+        Question("POST", path, lambda t: t["choices"][0]["message"]["content"], body, question),
+    )
     began = time.monotonic()
-    reply = _checked(client.post(path, json=body), path)
-    whole = _parse(_Completion, reply.text, path).choices[0].message.content
-    middle = time.monotonic()
     with client.stream("POST", path, json=body | {"stream": True}) as stream:
         if stream.is_error:
             stream.read()
-        _checked(stream, path)
+        _check(stream, path)
         streamed = "".join(_pieces(stream))
-    end = time.monotonic()
-    if not whole.strip():
+    seconds = time.monotonic() - began
+    if not whole.text.strip():
         raise ServeError(f"{path}: the model wrote nothing.")
-    if streamed != whole:
-        raise ServeError(f"{path}: streamed {streamed!r}, but at once {whole!r}.")
-    return [
-        Answer(f"POST {path}", question, whole, middle - began),
-        Answer(f"POST {path}, streamed", question, streamed, end - middle),
-    ]
+    if streamed != whole.text:
+        raise ServeError(f"{path}: streamed {streamed!r}, but at once {whole.text!r}.")
+    return [whole, Answer(f"POST {path}, streamed", question, streamed, seconds)]
 
 
-def _pieces(stream: httpx.Response) -> list[str]:
+def _pieces(stream: httpx.Response) -> Sequence[str]:
     pieces: list[str] = []
     for line in stream.iter_lines():
         data = line.removeprefix("data:").strip()
@@ -154,27 +281,6 @@ def _pieces(stream: httpx.Response) -> list[str]:
     raise ServeError("the streamed reply broke off without [DONE].")
 
 
-def _checked(reply: httpx.Response, path: str) -> httpx.Response:
-    if reply.is_success:
-        return reply
-    raise ServeError(f"{path} answered {reply.status_code}: {reply.text[:300]}")
-
-
-def _parse(kind: type[R], text: str, path: str) -> R:
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        raise ServeError(f"{path} answered in another shape: {error}") from None
-
-
-def _model_names(text: str) -> str:
-    return ", ".join(f"{model['id']} ({model['task']})" for model in json.loads(text)["data"])
-
-
-def _count_figures(text: str) -> str:
-    count = sum(1 for line in text.splitlines() if line and not line.startswith("#"))
-    return f"{count} figures"
-
-
-def _size(text: str) -> str:
-    return f"{len(text.encode()) / 1e3:.0f} kB of HTML"
+def _check(reply: httpx.Response, path: str) -> None:
+    if not reply.is_success:
+        raise ServeError(f"{path} answered {reply.status_code}: {reply.text[:300]}")

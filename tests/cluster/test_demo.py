@@ -3,18 +3,18 @@
 import io
 import json
 import socket
-import threading
-import time
 
 import pytest
-import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from rich.console import Console
 
 from cluster.demo import run_demo, show_answers, show_reports
+from cluster.filling import fill_applications
 from cluster.questions import ask_everything, await_ready
 from ray_sft.core import ServeError
+from tests.apps.real_service import build_real_service
+from tests.apps.serving import free_port, serving
 
 
 class Foreign:
@@ -23,10 +23,11 @@ class Foreign:
     whole = "It costs 3.90."
     streamed = ("It costs", " 3.90.")
     ends = True
+    relevance = 0.5
 
 
-def _app(foreign):
-    app = FastAPI()
+def _app(foreign, folder):
+    app = build_real_service(folder)
 
     @app.middleware("http")
     async def check(request: Request, call_next):
@@ -36,7 +37,6 @@ def _app(foreign):
         return await call_next(request)
 
     @app.get("/healthz")
-    @app.get("/readyz")
     async def fine():
         return {"status": "ok"}
 
@@ -48,14 +48,22 @@ def _app(foreign):
     async def page():
         return HTMLResponse("<html><title>Customer service</title></html>")
 
-    @app.get("/v1/models")
-    async def models():
-        return {"data": [{"id": "intents", "task": "sequence_classification"}]}
-
     @app.post("/v1/classify")
     async def classify(request: Request):
         label = "delivery_cost" if (await request.json())["input"].isascii() else "reset_password"
         return {"data": [{"label": label, "score": 0.9}]}
+
+    @app.post("/v1/embeddings")
+    async def embed():
+        return {"data": [{"index": 0, "embedding": [0.6, 0.8]}]}
+
+    @app.post("/v1/score")
+    async def score():
+        return {"data": [{"index": 0, "score": 0.75}, {"index": 1, "score": 0.25}]}
+
+    @app.post("/v1/rerank")
+    async def rerank():
+        return {"results": [{"index": 1, "relevance_score": foreign.relevance}]}
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request):
@@ -69,19 +77,31 @@ def _app(foreign):
     return app
 
 
-@pytest.fixture
-def foreign(free_ports):
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A service whose applications are real, and which knows the samples."""
     told = Foreign()
-    told.url = f"http://127.0.0.1:{free_ports[0]}"
-    config = uvicorn.Config(_app(told), port=free_ports[0], log_level="error", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield told
-    server.should_exit = True
-    thread.join(timeout=10)
+    port = free_port()
+    told.url = f"http://127.0.0.1:{port}"
+    with serving(_app(told, tmp_path_factory.mktemp("service")), port):
+        told.filled = fill_applications(told.url, api_key="right")
+        yield told
+
+
+@pytest.fixture
+def foreign(filled):
+    yield filled
+    for name in ("whole", "streamed", "ends", "relevance"):
+        setattr(filled, name, getattr(Foreign, name))
+
+
+def test_the_samples_are_taken_whole_and_a_second_time_change_nothing(filled):
+    texts = [answer.text for answer in filled.filled]
+    assert texts[0] == "48 added, 0 known"
+    assert not [text for text in texts if "rejected" in text]
+    again = [answer.text for answer in fill_applications(filled.url, api_key="right")]
+    assert again[0] == "0 added, 48 known"
+    assert not [text for text in again[:-1] if not text.startswith("0 ")]
 
 
 def test_every_endpoint_is_asked_and_its_answer_shown(foreign):
@@ -89,13 +109,23 @@ def test_every_endpoint_is_asked_and_its_answer_shown(foreign):
     texts = {(answer.endpoint, answer.question.isascii()): answer.text for answer in answers}
     assert texts["POST /v1/classify", True] == "delivery_cost (90%)"
     assert texts["POST /v1/classify", False] == "reset_password (90%)"
+    assert texts["POST /v1/embeddings", True] == "a vector of 2 numbers"
     assert texts["POST /v1/chat/completions", True] == foreign.whole
     assert texts["POST /v1/chat/completions, streamed", True] == foreign.whole
+    assert texts["POST /v1/assistant/answer", True].startswith("[unknown")  # the last one asked
+    assert texts["GET /v1/monitor/topics", True].startswith("8 topics")
+    assert texts["GET /v1/recommend/status", True].startswith("150 items, 2500 events")
     assert texts["GET /metrics", True] == "2 figures"
     assert texts["the page", True].endswith("kB of HTML")
     out = io.StringIO()
     show_answers(Console(file=out, width=120), answers)
     assert "delivery_cost (90%)" in out.getvalue()
+
+
+def test_another_shape_is_told_with_the_endpoint(foreign):
+    foreign.relevance = "much"
+    with pytest.raises(ServeError, match=r"/v1/rerank answered in another shape .*much"):
+        ask_everything(foreign.url, foreign.url, api_key="right")
 
 
 def test_a_stream_that_differs_is_told(foreign):

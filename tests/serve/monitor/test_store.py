@@ -302,7 +302,7 @@ def test_a_database_that_cannot_be_used_is_refused(url: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite:////nowhere/at/all.db", "postgresql+psycopg://a:secret@127.0.0.1:9/c"]
+    "url", ["sqlite:////dev", "postgresql+psycopg://a:secret@127.0.0.1:9/c"]
 )
 def test_a_database_that_does_not_answer_is_told_without_its_password(url: str) -> None:
     store = Store(MonitorArgs(model="words", database=url))
