@@ -205,22 +205,23 @@ def masked_language_model() -> TaskCase:
     )
 
 
+def tiny_headed(tasks: Mapping[str, Task]) -> HeadedEncoder:
+    torch.manual_seed(0)
+    return HeadedEncoder(BertModel(tiny_encoder_config(2)), tasks).eval()
+
+
 def ranking() -> TaskCase:
     offers = tuple(
         {"history": list(TEXTS[:count]), "candidate": TEXTS[-1 - count]} for count in range(4)
     )
+    task = Ranking(max_length=96, max_history=2)
     return TaskCase(
-        task=Ranking(max_length=96, max_history=2),
+        task=task,
         rows=tuple(row | {"label": index % 2} for index, row in enumerate(offers)),
         unlabelled=offers,
-        model=tiny_encoder(1),
+        model=HeadView(tiny_headed({"click": task}), "click").eval(),
         processor=tiny_processor(),
     )
-
-
-def tiny_headed(tasks: Mapping[str, Task]) -> HeadedEncoder:
-    torch.manual_seed(0)
-    return HeadedEncoder(BertModel(tiny_encoder_config(2)), tasks).eval()
 
 
 def embedding() -> TaskCase:

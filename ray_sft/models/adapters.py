@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lora"]
 
-_TRAINED_HEADS = ("sequence_classification", "token_classification")
+_TRAINED_HEADS = ("sequence_classification", "token_classification", "matching")
 
 
 class Lora(Config):

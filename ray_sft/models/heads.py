@@ -23,10 +23,16 @@ __all__ = ["HEADS_FILE", "HeadView", "HeadedEncoder", "uses_heads"]
 HEADS_FILE = "heads.safetensors"
 """Weights of the heads, beside the backbone's as transformers saves them."""
 
+_COSINE_SCALE = 5.0
+"""Of a new `MatchingHead`: a cosine of 0.5 is a chance of one half, one of 0.9 that of 0.88."""
+
+_OF_OURS: tuple[Head, ...] = ("embedding", "matching")
+"""Heads that no model of transformers has."""
+
 
 def uses_heads(tasks: Mapping[str, Task]) -> bool:
     """Whether these tasks need a `HeadedEncoder` rather than one of transformers' own models."""
-    return len(tasks) > 1 or any(task.head == "embedding" for task in tasks.values())
+    return len(tasks) > 1 or any(task.head in _OF_OURS for task in tasks.values())
 
 
 def mean_pool(hidden_BTD: torch.Tensor, attention_mask_BT: torch.Tensor) -> torch.Tensor:
@@ -35,6 +41,11 @@ def mean_pool(hidden_BTD: torch.Tensor, attention_mask_BT: torch.Tensor) -> torc
     sum_BD, count_B1 = (hidden_BTD * mask_BT1).sum(dim=1), mask_BT1.sum(dim=1)
     pooled_BD: torch.Tensor = sum_BD / count_B1.clamp(min=1.0)
     return pooled_BD
+
+
+def _unit(vectors_BD: torch.Tensor) -> torch.Tensor:
+    length_B1: torch.Tensor = vectors_BD.norm(dim=-1, keepdim=True)
+    return vectors_BD / length_B1.clamp(min=1e-12)
 
 
 class SequenceHead(nn.Module):
@@ -46,8 +57,11 @@ class SequenceHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(dim, num_labels)
 
-    def forward(self, hidden_BTD: torch.Tensor, attention_mask_BT: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, hidden_BTD: torch.Tensor, attention_mask_BT: torch.Tensor, ids_BT: torch.Tensor
+    ) -> torch.Tensor:
         """(batch, labels)."""
+        del ids_BT
         logits: torch.Tensor = self.linear(self.dropout(mean_pool(hidden_BTD, attention_mask_BT)))
         return logits
 
@@ -61,9 +75,11 @@ class TokenHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(dim, num_labels)
 
-    def forward(self, hidden_BTD: torch.Tensor, attention_mask_BT: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, hidden_BTD: torch.Tensor, attention_mask_BT: torch.Tensor, ids_BT: torch.Tensor
+    ) -> torch.Tensor:
         """(batch, tokens, labels)."""
-        del attention_mask_BT
+        del attention_mask_BT, ids_BT
         logits: torch.Tensor = self.linear(self.dropout(hidden_BTD))
         return logits
 
@@ -71,11 +87,58 @@ class TokenHead(nn.Module):
 class EmbeddingHead(nn.Module):
     """The mean of the tokens, scaled to length 1; it has no weights."""
 
-    def forward(self, hidden_BTD: torch.Tensor, attention_mask_BT: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, hidden_BTD: torch.Tensor, attention_mask_BT: torch.Tensor, ids_BT: torch.Tensor
+    ) -> torch.Tensor:
         """(batch, dim)."""
-        pooled_BD = mean_pool(hidden_BTD, attention_mask_BT)
-        length_B1: torch.Tensor = pooled_BD.norm(dim=-1, keepdim=True)
-        return pooled_BD / length_B1.clamp(min=1e-12)
+        del ids_BT
+        return _unit(mean_pool(hidden_BTD, attention_mask_BT))
+
+
+class MatchingHead(nn.Module):
+    """One logit: how well a row's last text fits those before it.
+
+    Both sides are pooled and compared, as in Reimers and Gurevych 2019, arXiv:1908.10084,
+    section 3, here of one pass in which they see each other. A new head is the cosine of the two
+    sides, so that a pretrained encoder ranks by similarity before it has learned anything.
+    """
+
+    def __init__(self, dim: int, *, dropout: float) -> None:
+        """A new head; what it learns beyond the cosine begins at zero."""
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(3 * dim, 1)
+        self.scale = nn.Parameter(torch.tensor([_COSINE_SCALE]))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.constant_(self.linear.bias, -_COSINE_SCALE / 2)
+
+    def forward(
+        self, hidden_BTD: torch.Tensor, attention_mask_BT: torch.Tensor, ids_BT: torch.Tensor
+    ) -> torch.Tensor:
+        """(batch, 1)."""
+        hidden_BTD = hidden_BTD.float()
+        former_BT, last_BT = split_last_text(ids_BT, attention_mask_BT)
+        former_BD = _unit(mean_pool(hidden_BTD, former_BT))
+        last_BD = _unit(mean_pool(hidden_BTD, last_BT))
+        common_BD = former_BD * last_BD
+        features = torch.cat([former_BD, last_BD, common_BD], dim=-1) * hidden_BTD.shape[-1] ** 0.5
+        cosine_B1 = common_BD.sum(dim=-1, keepdim=True)
+        logits: torch.Tensor = self.scale * cosine_B1 + self.linear(self.dropout(features))
+        return logits
+
+
+def split_last_text(
+    ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Masks (batch, tokens) of the texts before the last one, and of the last one.
+
+    Every text ends with the row's last token, the separator, which belongs to it.
+    """
+    end_B1 = ids_BT.gather(1, attention_mask_BT.sum(dim=1, keepdim=True).clamp(min=1) - 1)
+    is_end_BT = (ids_BT == end_B1).to(attention_mask_BT.dtype) * attention_mask_BT
+    num_ends_left_BT = is_end_BT.flip(1).cumsum(dim=1).flip(1)
+    is_last_BT = (num_ends_left_BT == 1).to(attention_mask_BT.dtype) * attention_mask_BT
+    return attention_mask_BT - is_last_BT, is_last_BT
 
 
 class HeadedEncoder(nn.Module):
@@ -117,7 +180,9 @@ class HeadedEncoder(nn.Module):
         hidden_BTD = self.backbone(
             input_ids=input_ids, attention_mask=attention_mask
         ).last_hidden_state
-        return {name: head(hidden_BTD, attention_mask) for name, head in self.heads.items()}
+        return {
+            name: head(hidden_BTD, attention_mask, input_ids) for name, head in self.heads.items()
+        }
 
     def save_pretrained(
         self, folder: Path | str, state_dict: Mapping[str, torch.Tensor] | None = None
@@ -178,6 +243,8 @@ def _new_head(name: str, task: Task, dim: int, dropout: float) -> nn.Module:
         return head
     if task.head == "embedding":
         return EmbeddingHead()
+    if task.head == "matching":
+        return MatchingHead(dim, dropout=dropout)
     raise ConfigError(
         f"task '{name}' ({task.kind}) cannot share a model with other tasks: its head is tied to "
         "the model's own embeddings. Give it a stage of its own under 'before'."

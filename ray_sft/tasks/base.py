@@ -51,7 +51,12 @@ Runner: TypeAlias = Callable[[Batch], Outputs]
 Processor: TypeAlias = Any
 """A transformers tokenizer, image processor or feature extractor."""
 Head: TypeAlias = Literal[
-    "sequence_classification", "token_classification", "masked_lm", "causal_lm", "embedding"
+    "sequence_classification",
+    "token_classification",
+    "matching",
+    "embedding",
+    "masked_lm",
+    "causal_lm",
 ]
 """What stands on the backbone, as `ray_sft.models` spells it."""
 

@@ -6,7 +6,7 @@ oldest texts go first. Every row stands for itself; ordering candidates is up to
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -119,7 +119,7 @@ class Ranking(Task):
         "candidate": "the text of what is on offer",
         "label": "1 where it was taken, else 0; not needed for prediction",
     }
-    head: ClassVar[Head] = "sequence_classification"
+    head: ClassVar[Head] = "matching"
     main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("auc", "max")
     Request: ClassVar[type[BaseModel]] = RankingRequest
     Response: ClassVar[type[BaseModel]] = RankingResponse
@@ -135,10 +135,6 @@ class Ranking(Task):
         history = _history(row)
         candidate = row.get("candidate")
         return [*(history or []), candidate] if isinstance(candidate, str) else []
-
-    def model_options(self) -> dict[str, Any]:
-        """See `Task.model_options`."""
-        return {"num_labels": 1}
 
     def encode(self, rows: Sequence[Row], processor: Processor) -> list[Encoded]:
         """``input_ids`` (tokens,) and, where the row has a label, ``labels`` ()."""

@@ -6,9 +6,11 @@ from transformers import AutoModel
 
 from ray_sft.core import ConfigError
 from ray_sft.models import HeadedEncoder, HeadView, load_tasks, uses_heads
+from ray_sft.models.heads import split_last_text
 from ray_sft.tasks import (
     Embedding,
     MaskedLanguageModel,
+    Ranking,
     SequenceClassification,
     TokenClassification,
 )
@@ -44,6 +46,33 @@ def test_an_embedding_is_the_mean_of_the_tokens_that_are_there(inputs):
         hidden = model.backbone(**inputs).last_hidden_state[0, :4]
         expected = hidden.mean(dim=0) / hidden.mean(dim=0).norm()
         torch.testing.assert_close(model(**inputs)["vector"][0], expected)
+
+
+def test_the_last_text_is_what_follows_the_separator_before_the_last_one():
+    ids = torch.tensor(
+        [[1, 7, 9, 8, 8, 9, 6, 9], [1, 6, 9, 0, 0, 0, 0, 0], [1, 7, 9, 6, 9, 9, 0, 0]]
+    )
+    mask = torch.tensor([[1] * 8, [1] * 3 + [0] * 5, [1] * 5 + [0] * 3])
+    former, last = split_last_text(ids, mask)
+    assert last.tolist() == [
+        [0, 0, 0, 0, 0, 0, 1, 1],
+        [1, 1, 1, 0, 0, 0, 0, 0],  # nothing came before
+        [0, 0, 0, 1, 1, 0, 0, 0],  # padding may look like anything
+    ]
+    torch.testing.assert_close(former + last, mask)
+
+
+def test_a_new_matching_head_ranks_by_the_cosine_of_both_sides(inputs):
+    model = tiny_headed({"click": Ranking(max_length=64)})
+    end = 4
+    inputs["input_ids"][:, [2, 5, 8]] = end
+    inputs["input_ids"][0, 3] = end  # of four tokens
+    with torch.no_grad():
+        hidden = model.backbone(**inputs).last_hidden_state
+        sides = [(hidden[0, :3], hidden[0, 3:4])] + [(row[:6], row[6:9]) for row in hidden[1:]]
+        cosines = [torch.cosine_similarity(a.mean(0), b.mean(0), dim=0) for a, b in sides]
+        logits = model(**inputs)["click"][:, 0]
+    torch.testing.assert_close(logits, 5.0 * torch.stack(cosines) - 2.5)
 
 
 def test_saved_and_loaded_gives_the_same_outputs(tmp_path, inputs):
