@@ -115,7 +115,8 @@ def _monitor(args: MonitorArgs, models: Models) -> Monitor:
     store = MonitorStore(args)
 
     async def analyse(texts: Sequence[str]) -> list[Opinion | ServeError]:
-        answers = await head.submit_joint([{"text": text} for text in texts])
+        # the beginning of a long article says what it is about: better than not to count it
+        answers = await head.submit_joint([{"text": text} for text in texts], cut=True)
         return [
             answer
             if isinstance(answer, ServeError)

@@ -59,6 +59,8 @@ class _Entry:
     row: Row
     future: "asyncio.Future[Answer]"
     arrived: float
+    is_cut: bool = False
+    """Whether a text that is too long is read up to where the model ends, not refused."""
     example: Example | None = None
     tokenize_s: float = 0.0
 
@@ -101,8 +103,10 @@ class Batcher:
         """Whether the next text would be refused."""
         return self.num_queued >= self._max_queued
 
-    async def submit(self, rows: Sequence[Row]) -> list[Answer | ServeError]:
+    async def submit(self, rows: Sequence[Row], *, cut: bool = False) -> list[Answer | ServeError]:
         """The answer, or what was wrong, for each row; cancelling it drops what still waits.
+
+        A row that is longer than the model takes is refused, or with ``cut`` shortened.
 
         Raises:
             QueueFullError: not all of ``rows`` find a place; none was taken.
@@ -110,7 +114,7 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         now = perf_counter()
-        entries = [_Entry(row, loop.create_future(), now) for row in rows]
+        entries = [_Entry(row, loop.create_future(), now, cut) for row in rows]
         with self._changed:
             self._admit(len(entries))
             self._queue.extend(entries)
@@ -195,7 +199,7 @@ class Batcher:
         usable = []
         for entry, item in zip(entries, encoded, strict=True):
             entry.tokenize_s = tokenize_s
-            if problem := _problem(item):
+            if problem := _problem(item, may_be_cut=entry.is_cut):
                 refused.append((entry, problem))
             else:
                 assert isinstance(item, Example)
@@ -242,12 +246,12 @@ def _bisect(
     return [*_bisect(call, items[:middle]), *_bisect(call, items[middle:])]
 
 
-def _problem(item: Encoded | ItemFailedError) -> ServeError | None:
+def _problem(item: Encoded | ItemFailedError, *, may_be_cut: bool) -> ServeError | None:
     if isinstance(item, ItemFailedError):
         return item
     if isinstance(item, Rejected):
         return RefusedError(f"{item.reason}.")
-    if item.truncated:
+    if item.truncated and not may_be_cut:
         limit = item.length
         return RefusedError(
             f"the text has {limit + item.truncated} tokens; the model takes {limit}. Shorten it."

@@ -79,11 +79,16 @@ class Encoder:
         answers = await self.batcher.submit(rows)
         return [self._own(answer) for answer in answers]
 
-    async def submit_joint(self, rows: Sequence[Row]) -> list[Mapping[str, BaseModel] | ServeError]:
-        """What every head of the queue says of each row, by task, or what was wrong."""
+    async def submit_joint(
+        self, rows: Sequence[Row], *, cut: bool = False
+    ) -> list[Mapping[str, BaseModel] | ServeError]:
+        """What every head of the queue says of each row, by task, or what was wrong.
+
+        ``cut`` as for `Batcher.submit`.
+        """
         return [
             answer if isinstance(answer, ServeError) else self._every(answer.response)
-            for answer in await self.batcher.submit(rows)
+            for answer in await self.batcher.submit(rows, cut=cut)
         ]
 
     def close(self) -> None:

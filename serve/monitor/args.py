@@ -100,7 +100,7 @@ class MonitorArgs(Config):
     max_items: int = Field(default=1000, ge=1)
     """Items of one request."""
     max_text_length: int = Field(default=20_000, ge=1)
-    """Characters of an item's text."""
+    """Characters of an item's text; the model reads as much of its beginning as it takes."""
     max_future_s: float = Field(default=3600.0, ge=0)
     """How far an item's time may be ahead of this machine's clock."""
     batch_texts: int = Field(default=64, ge=1)

@@ -85,6 +85,13 @@ async def test_the_monitor_counts_what_the_heads_say(service):
 
 
 @pytest.mark.asyncio
+async def test_the_monitor_reads_the_beginning_of_a_long_text(service):
+    item = {"id": "long", "time": 1_700_000_000, "text": " ".join(TEXTS) * 20}
+    receipt = (await service.post("/v1/monitor/items", json={"items": [item]})).json()
+    assert receipt == {"accepted": 1, "duplicates": 0, "rejected": []}
+
+
+@pytest.mark.asyncio
 async def test_recommendations_heed_what_a_user_hides(service):
     items = [{"id": f"i{n}", "title": text, "category": "x"} for n, text in enumerate(TEXTS)]
     assert (await service.post("/v1/recommend/items", json={"items": items})).status_code == 200

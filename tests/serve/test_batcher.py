@@ -205,6 +205,19 @@ async def test_texts_that_cannot_be_taken_are_told_apart() -> None:
     batcher.close()
 
 
+async def test_a_text_that_may_be_cut_is_read_up_to_the_limit() -> None:
+    batcher = Batcher(WordModel(), max_batch_tokens=64, max_queued=8)
+    try:
+        long = " ".join(f"w{number}" for number in range(25))
+        (answer,) = await batcher.submit([{"text": long}], cut=True)
+        assert isinstance(answer, Answer)
+        assert answer.response.text == long[: long.index(" w20")]
+        (refused,) = await batcher.submit([{"text": long}])
+        assert isinstance(refused, RefusedError)
+    finally:
+        batcher.close()
+
+
 async def test_the_event_loop_turns_while_the_model_runs() -> None:
     async with Held() as held:
         turns = 0

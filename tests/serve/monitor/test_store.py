@@ -301,9 +301,7 @@ def test_a_database_that_cannot_be_used_is_refused(url: str, said: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "url", ["sqlite:////dev", "postgresql+psycopg://a:secret@127.0.0.1:9/c"]
-)
+@pytest.mark.parametrize("url", ["sqlite:////dev", "postgresql+psycopg://a:secret@127.0.0.1:9/c"])
 def test_a_database_that_does_not_answer_is_told_without_its_password(url: str) -> None:
     store = Store(MonitorArgs(model="words", database=url))
     with pytest.raises(StoreUnavailableError, match="failed: ") as caught:
