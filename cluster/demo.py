@@ -23,7 +23,7 @@ from cluster.filling import fill_applications
 from cluster.questions import Answer, ask_everything, await_ready
 from ray_sft.core import ServeError
 
-__all__ = ["RECIPES", "run_demo", "show_answers", "show_reports"]
+__all__ = ["RECIPES", "run_demo", "service_arguments", "show_answers", "show_reports"]
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def _start_servers(
     children: Children, runs_dir: Path, logs: Path, *, port: int, app_port: int
 ) -> list[Child]:
     config = logs / "service.yaml"
-    config.write_text(yaml.safe_dump(_service_arguments(runs_dir), sort_keys=False))
+    config.write_text(yaml.safe_dump(service_arguments(runs_dir), sort_keys=False))
     service = children.start(
         "the service",
         _ray_sft("serve", "--config", str(config), "--port", str(port)),
@@ -173,7 +173,7 @@ def _start_servers(
     return [service, page]
 
 
-def _service_arguments(runs_dir: Path) -> Any:
+def service_arguments(runs_dir: Path) -> Any:
     """The packaged configuration, for the runs and the data of this demonstration."""
     spec = find_spec("serve")  # an import would load all of it
     assert spec is not None

@@ -9,10 +9,11 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from rich.console import Console
 
-from cluster.demo import run_demo, show_answers, show_reports
+from cluster.demo import RECIPES, run_demo, service_arguments, show_answers, show_reports
 from cluster.filling import fill_applications
 from cluster.questions import ask_everything, await_ready
 from ray_sft.core import ServeError
+from serve.args import ServiceArgs
 from tests.apps.real_service import build_real_service
 from tests.apps.serving import free_port, serving
 
@@ -202,3 +203,12 @@ def test_a_port_in_use_is_told_before_anything_runs(tmp_path, free_ports):
                 console=Console(file=io.StringIO()),
             )
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_service_is_given_what_the_recipes_leave_and_data_of_the_runs_folder(tmp_path):
+    runs = tmp_path / "some: runs"
+    args = ServiceArgs.model_validate(service_arguments(runs))
+    assert args.bundles == {recipe: str(runs / recipe / "bundles" / "int8") for recipe in RECIPES}
+    assert args.assistant.knowledge.startswith(f"{runs}/")
+    for application in (args.monitor, args.recommend):
+        assert application.database.startswith(f"sqlite:///{runs}/")
