@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 RECIPES = {
     "customer_intents": ("train.epochs=2", "compress.budget={accuracy: -0.05}"),
-    "customer_replies": ("train.epochs=3",),
+    "customer_replies": ("train.epochs=2",),
     "market_opinion": (
-        "train.epochs=2",
+        "train.epochs=1",
         "train.workers=1",
         "compress.budget={topic/accuracy: -0.05, sentiment/accuracy: -0.05}",
     ),
