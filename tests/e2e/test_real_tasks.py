@@ -54,7 +54,7 @@ def test_biomedical_entities(tmp_path: Path):
         "model": "embedded/minilm",
         "tasks": {"entity": {"kind": "token_classification", "max_length": 256}},
         "data": {"entity": files(folder / "train.tsv", folder / "test.tsv", source="conll")},
-        "train": {"epochs": 1, "tokens_per_step": 2048, "learning_rate": 7.0e-4},
+        "train": {"epochs": 3, "tokens_per_step": 2048, "learning_rate": 7.0e-4},
         "compress": EXPORT | {"budget": {"f1": -0.02}},
     }
     figures = run_tree(tree, cwd=tmp_path, timeout=1400)
