@@ -46,7 +46,7 @@ class Inputs:
         return self.model(inputs_embeds=self.embedded, **inputs)
 
 
-STOCK = [kind for kind in TASKS if kind.head != "embedding"]
+STOCK = [kind for kind in TASKS if kind.head not in ("embedding", "matching")]
 """Tasks of models that also take ``inputs_embeds``."""
 
 
