@@ -284,8 +284,8 @@ async def test_an_edited_question_gets_its_approved_answer(
         given = [(await assistant.answer(text)).kind for text in material.report_strangers]
         print("approved answers to strangers:", given.count("approved"))
         assert given.count("approved") == 0
-        assert right >= 0.4 * len(questions)
-        assert wrong <= 0.08 * (right + wrong)
+        assert right >= 0.5 * len(questions)
+        assert wrong <= 0.05 * (right + wrong)
 
 
 def _ids(hits: Sequence[Hit]) -> list[str]:
