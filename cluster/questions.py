@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -18,6 +18,7 @@ _REPLY_MODEL = "customer_replies"
 _QUESTION_EN = "How much is delivery to Leeds?"
 _QUESTION_ZH = "怎么重置密码\uff1f"
 _ELSEWHERE = "Which planet has the most moons?"
+_TOPIC = "chips"
 _NEWS = "Petrona shares slump after the regulator opens an investigation."
 _HISTORY = ["Stovetop Kettle 1.7 L", "Ceramic teapot with a strainer"]
 _CANDIDATES = ["Loose leaf tea caddy", "Trail running shoes"]
@@ -110,8 +111,7 @@ def ask_everything(service_url: str, page_url: str, *, api_key: str) -> list[Ans
     with client_for(service_url, api_key) as client:
         answers = [ask(client, question) for question in (*_MODELS, *_ASSISTANT)]
         answers += _chat_both_ways(client, _QUESTION_EN)
-        answers += [ask(client, question) for question in (*_monitor(client), *_RECOMMEND)]
-        answers += [ask(client, question) for question in _TELLING]
+        answers += [ask(client, question) for question in (*_MONITOR, *_RECOMMEND, *_TELLING)]
     with client_for(page_url) as client:
         page = ask(client, Question("GET", "/", _size))
         return [*answers, Answer("the page", "", page.text, page.seconds)]
@@ -232,16 +232,13 @@ _RECOMMEND = (
     ),
     Question("GET", "/v1/recommend/status", _recommender),
 )
+_MONITOR = (
+    Question("GET", "/v1/monitor/topics", _topics),
+    Question("GET", f"/v1/monitor/windows?topic={_TOPIC}", _windows, text=_TOPIC),
+    Question("GET", f"/v1/monitor/items?topic={_TOPIC}", _newest, text=_TOPIC),
+    Question("GET", "/v1/monitor/alerts", _alerts),
+)
 _TELLING = (Question("GET", "/metrics", _figures), Question("GET", "/docs", _size))
-
-
-def _monitor(client: httpx.Client) -> Iterator[Question]:
-    yield Question("GET", "/v1/monitor/topics", _topics)
-    topics = client.get("/v1/monitor/topics").json()["topics"]
-    topic = topics[0]["topic"]
-    yield Question("GET", f"/v1/monitor/windows?topic={topic}", _windows, text=topic)
-    yield Question("GET", f"/v1/monitor/items?topic={topic}", _newest, text=topic)
-    yield Question("GET", "/v1/monitor/alerts", _alerts)
 
 
 def _chat_both_ways(client: httpx.Client, question: str) -> list[Answer]:

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from ray_sft.compression import Compress
+from ray_sft.compression import VARIANTS, Compress
 from ray_sft.core import Config, apply_overrides, load_tree, validate
 from ray_sft.data import AnyAugmentation, Splits
 from ray_sft.models import Lora
@@ -85,8 +85,7 @@ class Recipe(Stage):
             if unknown := sorted(set(stage.data) - set(stage.tasks)):
                 raise ValueError(f"data: '{unknown[0]}' is no task of the stage")
         names = [stage.name for stage in self.before]
-        reserved = {"trained", "onnx", "int8", "int4", "initial"}
-        reserved |= {"drop_layers", "prune_feed_forward", "distil"}
+        reserved = {"trained", "initial"} | VARIANTS
         reserved |= set(self.compress.variants()) if self.compress else set()
         if len(set(names)) < len(names) or reserved & set(names):
             raise ValueError(f"before: stage names must differ, and not be one of {reserved}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ray_sft.bundle.manifest import MANIFEST, SCHEMA_VERSION, Manifest, hash_file
+from ray_sft.bundle.manifest import MANIFEST, SCHEMA_VERSION, FileEntry, Manifest, hash_file
 from ray_sft.core import BundleError
 from ray_sft.tasks import Task
 
@@ -71,18 +71,17 @@ class Bundle:
     @property
     def weights_fingerprint(self) -> str:
         """SHA-256 of the model's files: equal for equal ones, whenever they were written."""
-        files = sorted(self.manifest.files.items())
-        hashes = [f"{name} {entry.sha256}" for name, entry in files if name.startswith("model/")]
+        hashes = sorted(f"{name} {entry.sha256}" for name, entry in self._model_files())
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     @property
     def num_bytes(self) -> int:
         """Size of the model's files."""
-        return sum(
-            entry.num_bytes
-            for name, entry in self.manifest.files.items()
-            if name.startswith("model/")
-        )
+        return sum(entry.num_bytes for _, entry in self._model_files())
+
+    def _model_files(self) -> Iterator[tuple[str, FileEntry]]:
+        files = self.manifest.files.items()
+        return ((name, entry) for name, entry in files if name.startswith("model/"))
 
     @property
     def task(self) -> Task:

@@ -10,6 +10,7 @@ from ray_sft.compression.base import Pass, PassContext, PassResult, Retrain
 from ray_sft.compression.chain import Compress, compress
 from ray_sft.compression.measure import Speed, make_workload, measure
 from ray_sft.compression.passes import (
+    VARIANTS,
     AnyPass,
     Distil,
     DropLayers,
@@ -21,6 +22,7 @@ from ray_sft.compression.passes import (
 from ray_sft.compression.report import StepReport
 
 __all__ = [
+    "VARIANTS",
     "AnyPass",
     "Compress",
     "Distil",

@@ -1,6 +1,6 @@
 """Every pass that a recipe may name."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from ray_sft.compression.quantize_int4 import QuantizeInt4
 from ray_sft.compression.quantize_int8 import QuantizeInt8
 
 __all__ = [
+    "VARIANTS",
     "AnyPass",
     "Distil",
     "DropLayers",
@@ -26,3 +27,6 @@ AnyPass: TypeAlias = Annotated[
     Field(discriminator="kind"),
 ]
 """Every pass, by its ``kind``."""
+
+VARIANTS = frozenset(kind.variant for kind in get_args(get_args(AnyPass)[0]))
+"""What passes call the bundles that they make, where a chain has each of them once."""

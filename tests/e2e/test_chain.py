@@ -9,7 +9,7 @@ import pytest
 
 from ray_sft.bundle import Bundle
 from ray_sft.run_folder import served_bundles
-from tests.factories import LABELS, TEXTS, tiny_encoder, tiny_processor
+from tests.e2e.tiny_run import write_tiny_run
 
 RECIPE = """
 name: chain
@@ -43,11 +43,7 @@ def run(folder: Path) -> str:
 @pytest.mark.ray
 @pytest.mark.timeout(420)
 def test_a_chain_runs_whole_and_does_not_distil_again(tmp_path: Path) -> None:
-    tiny_encoder(len(LABELS)).save_pretrained(tmp_path / "model")
-    tiny_processor().save_pretrained(tmp_path / "model")
-    rows = [f'"{text}",{label}' for text, label in zip(TEXTS, LABELS, strict=True)]
-    (tmp_path / "rows.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    write_tiny_run(tmp_path, RECIPE)
     run(tmp_path)
     folder = tmp_path / "runs" / "chain"
     report = json.loads((folder / "report.json").read_text())

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.factories import LABELS, TEXTS, tiny_encoder, tiny_processor
+from tests.e2e.tiny_run import write_tiny_run
 
 RECIPE = """
 name: tiny
@@ -49,12 +49,7 @@ def wait_for(condition, *, timeout_s: float, process: subprocess.Popen[str]) -> 
 @pytest.mark.ray
 @pytest.mark.timeout(280)
 def test_ctrl_c_leaves_nothing_and_the_next_run_resumes(tmp_path: Path) -> None:
-    model = tiny_encoder(len(LABELS))
-    model.save_pretrained(tmp_path / "model")
-    tiny_processor().save_pretrained(tmp_path / "model")
-    rows = [f'"{text}",{label}' for text, label in zip(TEXTS, LABELS, strict=True)]
-    (tmp_path / "rows.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    write_tiny_run(tmp_path, RECIPE)
     folder = tmp_path / "runs" / "tiny"
     snapshots = folder / "train" / "trained"
 
