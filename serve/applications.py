@@ -22,16 +22,20 @@ from ray_sft.tasks.embedding import EmbeddingResponse
 from ray_sft.tasks.ranking import RankingResponse
 from ray_sft.tasks.sequence_classification import ClassificationResponse
 from serve.args import ServiceArgs
-from serve.assistant import Assistant, AssistantArgs, Classify, Embed, IntentGuess
+from serve.assistant import AssistantArgs
+from serve.assistant.assistant import Assistant, Classify, Embed, IntentGuess
 from serve.endpoints.assistant import assistant_router
 from serve.endpoints.monitor import monitor_router
 from serve.endpoints.recommend import recommend_router
 from serve.errors import ApiError
 from serve.models import Encoder, Models
-from serve.monitor import Monitor, MonitorArgs, Opinion, webhook_secret
-from serve.monitor import Store as MonitorStore
+from serve.monitor import MonitorArgs
+from serve.monitor.monitor import Monitor
+from serve.monitor.opinion import Opinion
+from serve.monitor.store import Store as MonitorStore
+from serve.monitor.webhook import webhook_secret
 from serve.outcomes import Answer
-from serve.recommend.args import RecommendArgs
+from serve.recommend import RecommendArgs
 from serve.recommend.pairs import ScorePairs
 from serve.recommend.recommender import Recommender
 from serve.recommend.store import Store as RecommendStore

@@ -6,9 +6,9 @@ from typing import Literal
 from pydantic import Field
 
 from ray_sft.core import Config
-from serve.assistant.args import AssistantArgs
-from serve.monitor.args import MonitorArgs
-from serve.recommend.args import RecommendArgs
+from serve.assistant import AssistantArgs
+from serve.monitor import MonitorArgs
+from serve.recommend import RecommendArgs
 
 __all__ = ["ServiceArgs"]
 

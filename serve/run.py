@@ -9,7 +9,6 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from serve.args import ServiceArgs
 from serve.keys import add_key, load_keys
 from serve.processes import children, end_leftovers
 from serve.proxy import check_port, proxy_settings
-from serve.signals import deaf_to_signals, hear_signals, interrupted_by_signals
+from serve.signals import Signals, deaf_to_signals
 
 __all__ = ["run_service"]
 
@@ -50,8 +49,8 @@ def run_service(args: ServiceArgs, *, on_ready: Callable[[str], None] | None = N
     os.environ.update(proxy_settings(args, folder))
     others = children()
     try:
-        with interrupted_by_signals():
-            _serve(args, folder, on_ready)
+        with Signals() as signals:
+            _serve(args, folder, signals, on_ready)
     except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit while it starts
         logger.info("the service is stopped")
     finally:
@@ -62,13 +61,16 @@ def run_service(args: ServiceArgs, *, on_ready: Callable[[str], None] | None = N
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve(args: ServiceArgs, folder: Path, on_ready: Callable[[str], None] | None) -> None:
+def _serve(
+    args: ServiceArgs,
+    folder: Path,
+    signals: Signals,
+    on_ready: Callable[[str], None] | None,
+) -> None:
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
-
-    from serve.app import APP_NAME, build_app
 
     address = _ray_address(args)
     if address == "local":
@@ -83,21 +85,27 @@ def _serve(args: ServiceArgs, folder: Path, on_ready: Callable[[str], None] | No
         )
     else:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    hear_signals()  # Ray has put its own handlers in their place
+    signals.hear()  # Ray has put its own handlers in their place
+    signals.check()
     serve.start(
         http_options=HTTPOptions(host=args.host, port=args.port),
         logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
     )
+    signals.check()
+    # not before Ray is started, which forks: LanceDB has threads that do not outlive a fork
+    from serve.app import APP_NAME, build_app
+
     try:
         serve.run(build_app(args), name=APP_NAME, route_prefix="/")
     except RuntimeError as error:
         raise ServeError(f"the service did not start: {_reason(error)}") from error
+    signals.check()
     url = f"http://{_reachable(args.host)}:{args.port}"
     _await_ready(url, args.startup_timeout_s)
     logger.info("serving %s on %s", ", ".join(args.bundles), url)
     if on_ready is not None:
         on_ready(url)
-    threading.Event().wait()
+    signals.wait()
 
 
 def _check_process() -> None:

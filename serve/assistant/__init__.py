@@ -1,5 +1,7 @@
 """The customer-service assistant: answers with citations, or says that it does not know.
 
+The door holds what a service is configured with, and loads no library of search or models.
+
 Example:
     >>> from serve.assistant import AssistantArgs
     >>> AssistantArgs(embedding_model="minilm").knowledge
@@ -7,6 +9,5 @@ Example:
 """
 
 from serve.assistant.args import AssistantArgs
-from serve.assistant.assistant import Assistant, Classify, Embed, IntentGuess
 
-__all__ = ["Assistant", "AssistantArgs", "Classify", "Embed", "IntentGuess"]
+__all__ = ["AssistantArgs"]

@@ -4,8 +4,6 @@ import re
 import unicodedata
 from typing import Literal, TypeAlias
 
-import lancedb
-
 __all__ = [
     "CJK",
     "FULL_TEXT",
@@ -75,6 +73,8 @@ def search_text(text: str) -> str:
 
 def terms(text: str) -> frozenset[str]:
     """The terms of ``text`` as full-text search counts them: no stop words, stems only."""
+    import lancedb  # here, since the arguments of a service name the languages above
+
     return frozenset(token.text for token in lancedb.tokenize(search_text(text), **FULL_TEXT))
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ValidationError
 
 from ray_sft.core import ServeError
-from serve.assistant import Assistant
+from serve.assistant.assistant import Assistant
 from serve.assistant.documents import Document, DocumentId
 from serve.assistant.language import clean
 from serve.assistant.schema import (

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Path, Query, Request
 
 from serve.endpoints.schema import request_body
 from serve.errors import ApiError
-from serve.monitor import Monitor
 from serve.monitor.cursor import decode_cursor
 from serve.monitor.database import StoreUnavailableError
 from serve.monitor.intake import ItemsRequest, read_body
 from serve.monitor.item import Item
+from serve.monitor.monitor import Monitor
 from serve.monitor.queries import ItemQuery
 from serve.monitor.schema import (
     Alert,

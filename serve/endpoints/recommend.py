@@ -12,7 +12,7 @@ from ray_sft.core import ServeError
 from serve.endpoints.schema import request_body
 from serve.errors import ApiError, explain_validation
 from serve.outcomes import QueueFullError, RefusedError, StoppedError
-from serve.recommend import Recommender
+from serve.recommend.recommender import Recommender
 from serve.recommend.requests import EventIn, EventsRequest, ItemsRequest, RankRequest
 from serve.recommend.schema import (
     EventsReply,

@@ -1,5 +1,7 @@
 """Recommendations: candidates ranked for a user by texts, behaviour, popularity and age.
 
+The door holds what a service is configured with, and loads no library of ranking.
+
 Example:
     >>> from serve.recommend import RecommendArgs
     >>> RecommendArgs(embedding_model="items").diversity
@@ -7,9 +9,5 @@ Example:
 """
 
 from serve.recommend.args import RecommendArgs
-from serve.recommend.pairs import ScorePairs
-from serve.recommend.recommender import Recommender
-from serve.recommend.stock import Embed
-from serve.recommend.store import Store
 
-__all__ = ["Embed", "RecommendArgs", "Recommender", "ScorePairs", "Store"]
+__all__ = ["RecommendArgs"]

@@ -10,15 +10,19 @@ from fastapi import FastAPI, Request, Response
 from numpy.typing import NDArray
 
 from ray_sft.core import ServeError
-from serve.assistant import Assistant, AssistantArgs, IntentGuess
+from serve.assistant import AssistantArgs
+from serve.assistant.assistant import Assistant, IntentGuess
 from serve.endpoints.assistant import assistant_router
 from serve.endpoints.monitor import monitor_router
 from serve.endpoints.recommend import recommend_router
 from serve.errors import ApiError, error_body
-from serve.monitor import Monitor, MonitorArgs, Opinion
-from serve.monitor import Store as MonitorStore
-from serve.recommend import RecommendArgs, Recommender
-from serve.recommend import Store as RecommendStore
+from serve.monitor import MonitorArgs
+from serve.monitor.monitor import Monitor
+from serve.monitor.opinion import Opinion
+from serve.monitor.store import Store as MonitorStore
+from serve.recommend import RecommendArgs
+from serve.recommend.recommender import Recommender
+from serve.recommend.store import Store as RecommendStore
 
 __all__ = ["build_real_service"]
 

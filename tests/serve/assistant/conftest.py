@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 
-from serve.assistant import Assistant, AssistantArgs
+from serve.assistant import AssistantArgs
+from serve.assistant.assistant import Assistant
 from serve.assistant.documents import Document
 from serve.assistant.index import KnowledgeIndex
 from serve.assistant.rows import Prepared, prepare

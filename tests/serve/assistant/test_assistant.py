@@ -3,7 +3,8 @@
 import pytest
 
 from ray_sft.core import ServeError
-from serve.assistant import Assistant, AssistantArgs, IntentGuess
+from serve.assistant import AssistantArgs
+from serve.assistant.assistant import Assistant, IntentGuess
 from serve.outcomes import QueueFullError, RefusedError
 
 from .conftest import FINGERPRINT, KNOWLEDGE, CountingEmbed, embed_texts

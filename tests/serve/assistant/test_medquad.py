@@ -22,7 +22,8 @@ import pytest
 import pytest_asyncio
 from sklearn.metrics import roc_auc_score
 
-from serve.assistant import Assistant, AssistantArgs
+from serve.assistant import AssistantArgs
+from serve.assistant.assistant import Assistant
 from serve.assistant.decide import term_coverage
 from serve.assistant.language import terms
 from serve.assistant.search import Hit, Scope, dense_search, full_text_search, hybrid_search

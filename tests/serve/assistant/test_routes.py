@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve.args import ServiceArgs
-from serve.assistant import Assistant
+from serve.assistant.assistant import Assistant
 from serve.border import Border
 from serve.endpoints.assistant import assistant_router
 from serve.ingress import create_api

@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 
 import ray_sft.samples
-from serve.assistant import Assistant, AssistantArgs
+from serve.assistant import AssistantArgs
+from serve.assistant.assistant import Assistant
 
 from .minilm import MiniLM
 

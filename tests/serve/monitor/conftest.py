@@ -15,7 +15,9 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from serve.monitor import AlertArgs, Monitor, MonitorArgs, Store
+from serve.monitor import AlertArgs, MonitorArgs
+from serve.monitor.monitor import Monitor
+from serve.monitor.store import Store
 
 from .words import read_words
 

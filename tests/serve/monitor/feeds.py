@@ -3,9 +3,9 @@
 import random
 from collections.abc import Iterable, Sequence
 
-from serve.monitor import Opinion
 from serve.monitor.ingest import Reading
 from serve.monitor.item import Item
+from serve.monitor.opinion import Opinion
 
 from .conftest import NOON
 from .words import read_word

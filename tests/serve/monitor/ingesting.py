@@ -14,8 +14,10 @@ from pathlib import Path
 
 from words import read_words
 
-from serve.monitor import Monitor, MonitorArgs, Store
+from serve.monitor import MonitorArgs
 from serve.monitor.intake import read_body
+from serve.monitor.monitor import Monitor
+from serve.monitor.store import Store
 
 _AT_ONCE = 7
 

@@ -5,8 +5,9 @@ import sqlite3
 
 import pytest
 
-from serve.monitor import MonitorArgs, Store
+from serve.monitor import MonitorArgs
 from serve.monitor.courier import Courier
+from serve.monitor.store import Store
 from serve.monitor.webhook import Webhook
 
 from .conftest import SECRET, Clock, Receiver

@@ -12,10 +12,12 @@ from typing import IO
 
 import pytest
 
-from serve.monitor import Monitor, MonitorArgs, Store
+from serve.monitor import MonitorArgs
 from serve.monitor.item import Item
+from serve.monitor.monitor import Monitor
 from serve.monitor.queries import ItemQuery
 from serve.monitor.schema import Alert, WindowList
+from serve.monitor.store import Store
 
 from .feeds import HOUR, calm, hour, read, shuffled
 from .words import read_words

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 import pytest
 
 from ray_sft.core import ServeError
-from serve.monitor import Analyse, Monitor, MonitorArgs, Opinion, Store
+from serve.monitor import MonitorArgs
 from serve.monitor.item import Item
+from serve.monitor.monitor import Monitor
+from serve.monitor.opinion import Analyse, Opinion
 from serve.monitor.queries import ItemQuery
 from serve.monitor.reader import Reader
+from serve.monitor.store import Store
 from serve.outcomes import QueueFullError, StoppedError
 
 from .conftest import SECRET, Clock, Receiver

@@ -18,8 +18,11 @@ from serve.keys import load_keys
 from serve.limits import BodyLimit
 from serve.metrics import ServiceMetrics
 from serve.models import Models
-from serve.monitor import Monitor, MonitorArgs, Opinion, Store
+from serve.monitor import MonitorArgs
 from serve.monitor.item import Item
+from serve.monitor.monitor import Monitor
+from serve.monitor.opinion import Opinion
+from serve.monitor.store import Store
 from serve.outcomes import QueueFullError
 
 from .conftest import NOON, Clock

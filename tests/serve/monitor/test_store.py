@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ray_sft.core import ServeError
-from serve.monitor import AlertArgs, MonitorArgs, Store
+from serve.monitor import AlertArgs, MonitorArgs
 from serve.monitor.cursor import decode_cursor
 from serve.monitor.database import Database, StoreUnavailableError
 from serve.monitor.item import Item
 from serve.monitor.queries import ItemQuery
 from serve.monitor.schema import Alert, Window
+from serve.monitor.store import Store
 from serve.monitor.windows import MAX_WINDOWS, SpanError, UnknownTopicError
 
 from .conftest import NOON

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from ray_sft.core import ServeError
-from serve.monitor import webhook_secret
 from serve.monitor.addresses import AddressError, is_public, resolve
-from serve.monitor.webhook import Webhook, WebhookError, sign
+from serve.monitor.webhook import Webhook, WebhookError, sign, webhook_secret
 
 from .conftest import SECRET, Receiver
 

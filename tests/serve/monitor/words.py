@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ray_sft.core import ServeError
-from serve.monitor import Opinion
+from serve.monitor.opinion import Opinion
 
 
 async def read_words(texts: Sequence[str]) -> list[Opinion | ServeError]:

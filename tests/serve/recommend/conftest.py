@@ -17,9 +17,11 @@ from fastapi.exceptions import RequestValidationError
 from ray_sft.samples import SAMPLES_DIR
 from serve.endpoints.recommend import recommend_router
 from serve.errors import ApiError, error_body, explain_problem
-from serve.recommend import RecommendArgs, Recommender, Store
+from serve.recommend import RecommendArgs
 from serve.recommend.catalogue import Catalogue, Item, item_text
 from serve.recommend.events import KINDS, EventLog, Tastes
+from serve.recommend.recommender import Recommender
+from serve.recommend.store import Store
 
 DIM = 256
 TASTES = Tastes(liked_rating=4.0, disliked_rating=2.5)
