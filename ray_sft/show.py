@@ -133,7 +133,7 @@ def show_recipe(console: Console, recipe: Recipe) -> None:
         for name, task in stage.tasks.items():
             labels = getattr(task, "labels", ())
             kind = f"{name}: {task.kind}" + (f", {len(labels)} labels" if labels else "")
-            rows = "\n".join(f"{split}: {s.path}" for split, s in stage.data[name].items().items())
+            rows = "\n".join(f"{split}: {s.title}" for split, s in stage.data[name].items().items())
             train = stage.train
             plan = (
                 f"{train.epochs} epochs, {train.tokens_per_step} tokens a step, "

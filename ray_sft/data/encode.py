@@ -25,6 +25,7 @@ import ray.data
 from ray_sft.data.augment import AnyAugmentation, Copy, copies_of
 from ray_sft.data.rows import read_rows, readable_errors
 from ray_sft.data.sources import Source
+from ray_sft.data.store import LEFT_OUT
 from ray_sft.models import load_processor
 from ray_sft.tasks import AnyTask, Array, Encoded, Example, Rejected, Row, Task
 
@@ -40,6 +41,9 @@ class _Sample:
     lineage: str
     row_id: str
     result: Encoded
+    weight: float = 1.0
+    left_out: int = 0
+    """How many rows of a part the recipe does not want; of a line that tells nothing else."""
     content: str = field(init=False)
     unchanged: int = 0
     """How many copies of this row were left out for saying nothing new."""
@@ -71,10 +75,19 @@ class _EncodeRows:
         rows = [json.loads(text) for text in batch["row"]]
         encoded = iter(self._encode([row for row in rows if row is not None]))
         samples = []
-        for position, row, reason in zip(batch["position"], rows, batch["reason"], strict=True):
-            result = Rejected(str(reason)) if row is None else next(encoded)
-            row_id = str(row.get("id", "")) if row else ""
-            samples.append(_Sample(int(position), 0, "", row_id, result))
+        for line, row in enumerate(rows):
+            left_out = int(batch["left_out"][line])
+            samples.append(
+                _Sample(
+                    int(batch["position"][line]),
+                    copy=LEFT_OUT if left_out else 0,
+                    lineage="",
+                    row_id=str(row.get("id", "")) if row else "",
+                    result=Rejected(str(batch["reason"][line])) if row is None else next(encoded),
+                    weight=float(batch["weight"][line]),
+                    left_out=left_out,
+                )
+            )
         return _shard_table(samples + self._copies(samples, rows))
 
     def _encode(self, rows: list[Row]) -> list[Encoded]:
@@ -98,7 +111,14 @@ class _EncodeRows:
         said = {(sample.position, sample.content) for sample in samples}
         kept = []
         for (parent, copy), result in zip(made, results, strict=True):
-            sample = _Sample(parent.position, copy.number, copy.lineage, parent.row_id, result)
+            sample = _Sample(
+                parent.position,
+                copy.number,
+                copy.lineage,
+                parent.row_id,
+                result,
+                weight=parent.weight,
+            )
             if isinstance(result, Example) and (sample.position, sample.content) in said:
                 parent.unchanged += 1
             else:
@@ -124,6 +144,8 @@ def _shard_table(samples: list[_Sample]) -> pa.Table:
         "reason": [result.reason if isinstance(result, Rejected) else "" for result in results],
         "unchanged": pa.array([sample.unchanged for sample in samples], pa.int32()),
         "length": pa.array([e.length if e else 0 for e in examples], pa.int32()),
+        "weight": pa.array([sample.weight for sample in samples], pa.float32()),
+        "left_out": pa.array([sample.left_out for sample in samples], pa.int64()),
         "truncated": pa.array([e.truncated if e else 0 for e in examples], pa.int32()),
         "content": [sample.content for sample in samples],
     }

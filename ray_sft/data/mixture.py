@@ -23,6 +23,7 @@ class Mixture:
         self._names = list(stores)
         self._ends = np.cumsum([len(store) for store in self._stores])
         self.lengths: Array = np.concatenate([store.lengths for store in self._stores])
+        self.weights: Array = np.concatenate([store.weights for store in self._stores])
 
     def by_task(self, samples: Array) -> dict[str, Array]:
         """The ids of ``samples`` by task, in the order of the tasks; tasks without one left out."""

@@ -24,16 +24,19 @@ class StepPlan:
 
     Each epoch is a permutation drawn from ``(seed, epoch)``, cut into steps of at most
     ``tokens_per_step`` (a longer single sample is a step of its own). The last step of an epoch
-    holds what is left over; steps do not run across epochs, so each row is trained once an epoch.
+    holds what is left over; steps do not run across epochs, so each row is trained once an epoch,
+    or as often as its weight says: 2.5 is twice, and a third time in every second epoch by chance.
     """
 
     lengths: Array
     tokens_per_step: int
     seed: int
+    weights: Array | None = None
+    """How often an epoch has each sample; None for once."""
 
     def epoch_steps(self, epoch: int) -> list[Array]:
         """The sample ids of each step of an epoch (counted from 0)."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.lengths))
+        order = self._order(np.random.default_rng((self.seed, epoch)))
         steps: list[Array] = []
         start, total = 0, 0
         for position, length in enumerate(self.lengths[order].tolist()):
@@ -41,7 +44,15 @@ class StepPlan:
                 steps.append(order[start:position])
                 start, total = position, 0
             total += length
-        return [*steps, order[start:]]
+        return [*steps, order[start:]] if len(order) else []
+
+    def _order(self, rng: np.random.Generator) -> Array:
+        if self.weights is None or (self.weights == 1).all():
+            return rng.permutation(len(self.lengths))
+        whole = np.floor(self.weights)
+        times = whole + (rng.random(len(whole)) < self.weights - whole)
+        samples = np.repeat(np.arange(len(self.lengths)), times.astype(np.int64))
+        return rng.permutation(samples)
 
     def micro_batches(self, samples: Array, *, num: int, row_length: int | None) -> list[Rows]:
         """A step's samples in exactly ``num`` micro-batches of about equal cost; some may be empty.

@@ -111,14 +111,14 @@ def _encode_split(
     try:
         summary = SampleStore(out_dir).summary()
     except DataError as error:
-        raise DataError(f"data '{source.path}': {error}") from None
+        raise DataError(f"data '{source.title}': {error}") from None
     if summary.num_rejected:
         logger.warning(
-            "%s: %d of %d rows rejected", source.path, summary.num_rejected, summary.num_rows
+            "%s: %d of %d rows rejected", source.title, summary.num_rejected, summary.num_rows
         )
     if summary.num_truncated:
         logger.warning(
-            "%s: %d rows cut at the task's max_length", source.path, summary.num_truncated
+            "%s: %d rows cut at the task's max_length", source.title, summary.num_truncated
         )
     _report_copies(source, summary, augment)
     return summary
@@ -130,13 +130,13 @@ def _report_copies(
     if augment:
         logger.info(
             "%s: %d changed copies of %d rows; %d left out for saying nothing new",
-            source.path,
+            source.title,
             summary.num_augmented,
             summary.num_accepted,
             summary.num_unchanged,
         )
     if summary.num_rejected_copies:
-        logger.warning("%s: %d changed copies rejected", source.path, summary.num_rejected_copies)
+        logger.warning("%s: %d changed copies rejected", source.title, summary.num_rejected_copies)
 
 
 def write_rejected(folders: Sequence[tuple[str, Path]], path: Path) -> int:

@@ -7,7 +7,7 @@ the same whatever the number of blocks and workers.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -15,10 +15,11 @@ import ray.data
 import ray.exceptions
 
 from ray_sft.core import DataError
-from ray_sft.data.sources import BadRow, Slice, Source
+from ray_sft.data.sources import BadRow, LeftOut, Slice, Source
 from ray_sft.tasks import Array, Row
 
 __all__ = [
+    "RowBlock",
     "as_json",
     "column_values",
     "iterate_positions",
@@ -50,7 +51,7 @@ def as_json(row: Row) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _ReadRows:
-    """Reads whole files into blocks of JSON rows; runs as a Ray task per file."""
+    """Reads whole parts into blocks of JSON rows; runs as a Ray task per part."""
 
     source: Source
     slices: list[Slice]
@@ -61,30 +62,67 @@ class _ReadRows:
 
 
 def _blocks(source: Source, chosen: Slice) -> Iterator[dict[str, Array]]:
-    positions: list[int] = []
-    rows: list[str] = []
-    reasons: list[str] = []
+    weight = source.weight_of(chosen.part)
+    block = RowBlock(weight)
+    num_left_out = 0
+    position = 0
     for index, row in source.rows(chosen):
-        positions.append(position_of(chosen.number, index))
-        reasons.append(str(row) if isinstance(row, BadRow) else "")
-        rows.append("null" if isinstance(row, BadRow) else as_json(row))
-        if len(rows) == _ROWS_PER_BLOCK:
-            yield _columns(positions, rows, reasons)
-            positions, rows, reasons = [], [], []
-    if rows:
-        yield _columns(positions, rows, reasons)
+        position = position_of(chosen.number, index)
+        if isinstance(row, LeftOut):
+            num_left_out += 1
+        elif isinstance(row, BadRow):
+            block.add(position, "null", reason=str(row))
+        else:
+            block.add(position, as_json(row))
+        if block.is_full:
+            yield block.columns()
+            block = RowBlock(weight)
+    if num_left_out:
+        block.add(position, "null", num_left_out=num_left_out)
+    if block.rows:
+        yield block.columns()
 
 
-def _columns(positions: list[int], rows: list[str], reasons: list[str]) -> dict[str, Array]:
-    return {
-        "position": np.asarray(positions, dtype=np.int64),
-        "row": np.asarray(rows, dtype=object),
-        "reason": np.asarray(reasons, dtype=object),
-    }
+@dataclass(slots=True)
+class RowBlock:
+    """Rows on their way to where they are encoded."""
+
+    weight: float = 1.0
+    """How often an epoch has each."""
+    positions: list[int] = field(default_factory=list)
+    rows: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
+
+    def add(self, position: int, row: str, *, reason: str = "", num_left_out: int = 0) -> None:
+        """Takes a row as JSON, a bad one with its reason, or a count of unwanted ones."""
+        self.positions.append(position)
+        self.rows.append(row)
+        self.reasons.append(reason)
+        self.left_out.append(num_left_out)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it should travel now."""
+        return len(self.rows) >= _ROWS_PER_BLOCK
+
+    def columns(self) -> dict[str, Array]:
+        """The rows as Ray takes them."""
+        return {
+            "position": np.asarray(self.positions, dtype=np.int64),
+            "row": np.asarray(self.rows, dtype=object),
+            "reason": np.asarray(self.reasons, dtype=object),
+            "left_out": np.asarray(self.left_out, dtype=np.int64),
+            "weight": np.full(len(self.rows), self.weight, dtype=np.float32),
+        }
 
 
 def read_rows(source: Source, slices: list[Slice]) -> ray.data.Dataset:
-    """``position``, ``row`` (JSON, or null) and ``reason`` (why null) of every row, lazily."""
+    """Every row, lazily: ``position``, ``row`` (JSON, or null), ``reason`` (why null), ``weight``.
+
+    After the rows of a part comes a line without row and reason where the recipe left rows out;
+    ``left_out`` is how many.
+    """
     items = [{"slice": number} for number in range(len(slices))]
     files = ray.data.from_items(items, override_num_blocks=len(slices))
     return files.map_batches(cast(Any, _ReadRows(source, slices)), batch_size=1)
@@ -117,7 +155,7 @@ def iterate_positions(source: Source) -> Iterator[tuple[int, Row]]:
     """Usable rows in order with their positions, read in this process."""
     for chosen in source.slices():
         for index, row in source.rows(chosen):
-            if not isinstance(row, BadRow):
+            if isinstance(row, dict):
                 yield position_of(chosen.number, index), row
 
 

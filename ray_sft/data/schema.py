@@ -1,22 +1,39 @@
 """What a recipe says about data, and the checks made before any worker starts."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Self, TypeVar
+
+from pydantic import field_validator
 
 from ray_sft.core import Config, DataError
-from ray_sft.data.sources import AnySource, Source
+from ray_sft.data.sources import AnySource, Several, Source
 from ray_sft.tasks import Task
 
 __all__ = ["Splits", "check_columns"]
+
+SourceT = TypeVar("SourceT", bound=Source)
 
 
 class Splits(Config):
     """The rows of one task."""
 
     train: AnySource
-    """Rows to learn from."""
+    """Rows to learn from; a list of sources is read as one."""
     eval: AnySource
-    """Rows to measure on; never trained or augmented."""
+    """Rows to measure on; never trained or augmented. A list of sources is read as one."""
+
+    @field_validator("train", "eval", mode="before")
+    @classmethod
+    def _list_of_sources(cls, given: object) -> object:
+        return {"source": "several", "sources": given} if isinstance(given, list) else given
+
+    @field_validator("eval")
+    @classmethod
+    def _evaluation_counts_once(cls, source: Source) -> Source:
+        single = source.sources if isinstance(source, Several) else (source,)
+        if any(item.weight != 1 for item in single):
+            raise ValueError("a weight belongs to training; evaluation reads every row once")
+        return source
 
     def items(self) -> Mapping[str, Source]:
         """The splits by name."""
@@ -24,21 +41,30 @@ class Splits(Config):
 
     def mapping(self, columns: Sequence[str]) -> Self:
         """The same rows for a task that reads ``columns``; other mappings are left out."""
-        kept = {
-            split: source.model_copy(
-                update={"columns": {k: v for k, v in source.columns.items() if k in columns}}
-            )
-            for split, source in self.items().items()
-        }
+        kept = {split: _mapping(source, columns) for split, source in self.items().items()}
         return self.model_copy(update=kept)
 
 
+def _mapping(source: SourceT, columns: Sequence[str]) -> SourceT:
+    if isinstance(source, Several):
+        sources = tuple(_mapping(item, columns) for item in source.sources)
+        return source.model_copy(update={"sources": sources})
+    kept = {k: v for k, v in source.columns.items() if k in columns}
+    return source.model_copy(update={"columns": kept})
+
+
 def check_columns(name: str, source: Source, task: Task) -> None:
-    """Checks that the files have the columns that the recipe and the task name.
+    """Checks that each source has the columns that the recipe and the task name.
+
+    The first part of a source is looked at; readers look at the others.
 
     Raises:
         DataError: a mapped column is missing, or none of the task's columns is there.
     """
+    if isinstance(source, Several):
+        for number, single in enumerate(source.sources):
+            check_columns(f"{name}[{number}]", single, task)
+        return
     part = source.parts()[0]
     columns = source.column_names(part)
     if columns is None:

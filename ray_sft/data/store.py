@@ -18,14 +18,19 @@ import pyarrow.parquet as pq
 from ray_sft.core import Config, DataError
 from ray_sft.tasks import Array, Example
 
-__all__ = ["SampleStore", "SplitSummary"]
+__all__ = ["LEFT_OUT", "SampleStore", "SplitSummary"]
+
+LEFT_OUT = -1
+"""Number in place of a copy's on a line that only counts rows that the recipe does not want."""
 
 
 class SplitSummary(Config):
     """What became of the rows of one split."""
 
     num_rows: int
-    """Rows in the source, good and bad."""
+    """Rows that the recipe asks for, good and bad."""
+    num_left_out: int = 0
+    """Rows of the source that `where` and `portion` leave out."""
     num_accepted: int
     """Rows that are trained or evaluated."""
     num_rejected: int
@@ -63,6 +68,13 @@ class SampleStore:
         if not tables:
             raise DataError("the data has a header but no rows, or its `skip` leaves none.")
         table = pa.concat_tables(tables, promote_options="default")
+        is_sample = pc.greater(table["copy"], LEFT_OUT)
+        self.num_left_out = int(pc.sum(table["left_out"]).as_py())
+        table = table.filter(is_sample)
+        if not table.num_rows:
+            raise DataError(
+                f"where and portion leave out all of the {self.num_left_out} rows of the data."
+            )
         order = np.lexsort((table["copy"].to_numpy(), table["position"].to_numpy()))
         table = table.take(order)
         is_accepted = np.asarray([not reason for reason in table["reason"].to_pylist()])
@@ -75,6 +87,7 @@ class SampleStore:
                 f"({count} rows): {reason}."
             )
         self.lengths: Array = self.accepted["length"].to_numpy()
+        self.weights: Array = self.accepted["weight"].to_numpy()
         self._arrays = self._columns_with("array.")
         self._scalars = self._columns_with("scalar.")
 
@@ -111,6 +124,7 @@ class SampleStore:
         num_rejected = rejected.num_rows
         return SplitSummary(
             num_rows=len(content) + num_rejected,
+            num_left_out=self.num_left_out,
             num_accepted=len(content),
             num_rejected=num_rejected,
             num_truncated=int((self.accepted["truncated"].to_numpy()[is_row] > 0).sum()),

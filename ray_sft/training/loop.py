@@ -118,7 +118,12 @@ class Loop:
         folders = {name: Path(folder) for name, folder in job.data_dirs.items()}
         self.samples = Mixture({n: SampleStore(folder / "train") for n, folder in folders.items()})
         self.eval_stores = {n: SampleStore(folder / "eval") for n, folder in folders.items()}
-        self.plan = StepPlan(self.samples.lengths, self.train.tokens_per_step, self.train.seed)
+        self.plan = StepPlan(
+            self.samples.lengths,
+            self.train.tokens_per_step,
+            self.train.seed,
+            self.samples.weights,
+        )
         self.num_steps = total_steps(self.plan, self.train)
         torch.manual_seed(self.train.seed)  # a new head starts the same on every rank
         module = load_tasks(job.model, self.tasks, processor=self.processor)

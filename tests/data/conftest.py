@@ -1,3 +1,4 @@
+from tests.postgresql import postgresql
 from tests.ray_session import local_ray
 
-__all__ = ["local_ray"]
+__all__ = ["local_ray", "postgresql"]

@@ -11,7 +11,7 @@ import pytest
 from ray_sft.data import Conll, Jsonl, SampleStore, Splits, column_values, prepare
 from ray_sft.data.augment import Augmentation, CharacterNoise, Eda, SurfaceNoise, copies_of
 from ray_sft.data.encode import _EncodeRows
-from ray_sft.data.rows import iterate_positions
+from ray_sft.data.rows import RowBlock, iterate_positions
 from ray_sft.models import train_tokenizer
 from ray_sft.tasks import SequenceClassification
 from tests.factories import AUGMENTATIONS
@@ -35,11 +35,10 @@ def processor_dir(tmp_path_factory):
 
 
 def batch(rows, positions):
-    return {
-        "position": np.asarray(positions),
-        "row": np.asarray([json.dumps(row) for row in rows], dtype=object),
-        "reason": np.asarray(["" if row else "broken" for row in rows], dtype=object),
-    }
+    block = RowBlock()
+    for position, row in zip(positions, rows, strict=True):
+        block.add(position, json.dumps(row), reason="" if row else "broken")
+    return block.columns()
 
 
 def store_of(tables, folder):

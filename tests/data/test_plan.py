@@ -25,6 +25,38 @@ def test_epochs_differ_and_the_same_seed_repeats():
     assert not np.array_equal(np.concatenate(first), other)
 
 
+def counts(weights, epoch):
+    plan = StepPlan(np.ones(len(weights), dtype=int), 10, 3, np.asarray(weights))
+    return np.bincount(np.concatenate(plan.epoch_steps(epoch)), minlength=len(weights))
+
+
+def test_a_whole_weight_is_how_often_an_epoch_has_a_row():
+    assert counts([1.0, 2.0, 3.0, 1.0] * 10, 0).tolist() == [1, 2, 3, 1] * 10
+
+
+def test_what_is_left_of_a_weight_is_a_chance_drawn_anew_each_epoch():
+    weights = [0.25, 1.5] * 2000
+    first, second = counts(weights, 0), counts(weights, 1)
+    assert not np.array_equal(first, second)
+    for found in (first, second):
+        assert set(found[::2]) == {0, 1}
+        assert set(found[1::2]) == {1, 2}
+        assert abs(found[::2].mean() - 0.25) < 0.03
+        assert abs(found[1::2].mean() - 1.5) < 0.03
+
+
+def test_weights_of_one_leave_the_order_as_it_is():
+    lengths = np.arange(1, 40)
+    plain, weighted = StepPlan(lengths, 50, 3), StepPlan(lengths, 50, 3, np.ones(39))
+    for one, other in zip(plain.epoch_steps(1), weighted.epoch_steps(1), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_an_epoch_in_which_no_row_is_drawn_has_no_steps():
+    plan = StepPlan(np.ones(1, dtype=int), 10, 0, np.asarray([0.01]))
+    assert plan.epoch_steps(0) == []
+
+
 @given(LENGTHS, st.integers(1, 8), st.booleans())
 def test_micro_batches_hold_a_step_exactly(lengths, num, packed):
     plan = StepPlan(lengths, 10**6, 0)

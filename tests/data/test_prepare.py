@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ray_sft.core import DataError
+from ray_sft.core import DataError, validate
 from ray_sft.data import Csv, SampleStore, Splits, prepare, resolve_task, write_rejected
 from ray_sft.models import train_tokenizer
 from ray_sft.tasks import SequenceClassification
@@ -68,6 +68,41 @@ def test_every_row_is_accepted_in_order_or_rejected_with_a_reason(tmp_path, proc
     assert {line["lineage"] for line in lines} == {""}
     assert lines[0]["reason"] == "text is missing or empty"
     assert lines[2]["reason"] == "1 fields where the header has 3"
+
+
+def test_sources_are_divided_filtered_and_weighted(tmp_path, processor_dir):
+    everything = write(tmp_path / "all.csv", [*rows(0, 300), ("short",)])
+    more = write(tmp_path / "more.csv", rows(300, 50))
+    tree = {
+        "train": [
+            {"source": "csv", "path": everything, "portion": {"by": ["id"], "stop": 0.8}},
+            {"source": "csv", "path": more, "where": "label == 'card'", "weight": 2.5},
+        ],
+        "eval": {"source": "csv", "path": everything, "portion": {"by": ["id"], "start": 0.8}},
+    }
+    splits = validate(Splits, tree, what="splits")
+    task = resolve_task(SequenceClassification(), splits, name="topic")
+    summary = prepare(
+        task, splits, processor_dir=processor_dir, out_dir=tmp_path / "out", num_tasks=2
+    )
+    train, evaluation = summary.splits["train"], summary.splits["eval"]
+    assert summary.num_shared == 0
+    assert train.num_accepted - 25 + evaluation.num_accepted == 300
+    assert 220 < train.num_accepted - 25 < 260
+    assert train.num_left_out == evaluation.num_accepted + 25
+    assert evaluation.num_left_out == train.num_accepted - 25
+    assert (train.num_rejected, evaluation.num_rejected) == (1, 1)  # a row without an id
+    assert train.num_rows == train.num_accepted + 1
+    store = SampleStore(tmp_path / "out" / "train")
+    assert store.weights.tolist() == [1.0] * (train.num_accepted - 25) + [2.5] * 25
+
+
+def test_leaving_out_every_row_is_an_error(tmp_path, processor_dir):
+    path = write(tmp_path / "a.csv", rows(0, 10))
+    splits = Splits(train=Csv(path=path, where="label == 'none'"), eval=Csv(path=path))
+    task = SequenceClassification(labels=("bill", "card"))
+    with pytest.raises(DataError, match="leave out all of the 10 rows"):
+        prepare(task, splits, processor_dir=processor_dir, out_dir=tmp_path / "out", num_tasks=1)
 
 
 def test_a_label_that_only_evaluation_has_is_named(tmp_path):

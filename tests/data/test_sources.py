@@ -113,7 +113,7 @@ def test_missing_paths_name_what_was_looked_for(tmp_path):
 
 def test_a_file_that_is_no_parquet_says_so(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"not parquet at all")
-    with pytest.raises(DataError, match="is no Parquet file"):
+    with pytest.raises(DataError, match="is no whole Parquet file"):
         read(Parquet(path=str(tmp_path / "a.parquet")))
 
 

@@ -15,6 +15,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from ray_sft.data.encode import _EncodeRows
+from ray_sft.data.rows import RowBlock
 from ray_sft.tasks import AnyTask
 from ray_sft.training.loop import Job, Loop
 
@@ -28,12 +29,10 @@ def free_port() -> int:
 def write_shards(task: AnyTask, processor_dir: Path, rows: Sequence[dict], out_dir: Path) -> None:
     """The shards that the data stage would write for ``rows``."""
     out_dir.mkdir(parents=True)
-    batch = {
-        "position": np.arange(len(rows)),
-        "row": np.asarray([json.dumps(row) for row in rows], dtype=object),
-        "reason": np.asarray([""] * len(rows), dtype=object),
-    }
-    table = _EncodeRows(task, str(processor_dir))(batch)
+    block = RowBlock()
+    for position, row in enumerate(rows):
+        block.add(position, json.dumps(row))
+    table = _EncodeRows(task, str(processor_dir))(block.columns())
     pq.write_table(table, out_dir / "part.parquet")
 
 

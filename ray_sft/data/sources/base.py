@@ -1,100 +1,110 @@
-"""The contract of a source: files in, numbered rows out.
+"""The contract of a source: parts that are read apart from each other, numbered rows out.
 
-A reader yields rows one by one, so a file of any size passes in constant memory. What makes a
-single row unusable is a `BadRow` with a reason; what makes the file unusable is a `DataError`.
+A part is a file, or a range of keys of a database. A reader yields rows one by one, so a part of
+any size passes in constant memory. What makes a single row unusable is a `BadRow` with a reason;
+what makes the part unusable is a `DataError`.
 """
 
-import codecs
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from itertools import islice
-from pathlib import Path
-from typing import Any, ClassVar, TextIO, TypeAlias
+from typing import Any, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from ray_sft.bundle.manifest import hash_file
-from ray_sft.core import Config, DataError
+from ray_sft.core import Config
+from ray_sft.data.sources.selection import Portion, Where
 
-__all__ = ["BadRow", "RawRow", "Slice", "Source", "TextFile"]
-
-RawRow: TypeAlias = "dict[str, Any] | BadRow"
-
-_EMBEDDED = "embedded/samples"
+__all__ = ["BadRow", "LeftOut", "RawRow", "ReadRow", "Slice", "Source"]
 
 
 class BadRow(str):
-    """Why a row of a file cannot be used."""
+    """Why a row of a part cannot be used."""
 
     __slots__ = ()
 
 
+class LeftOut:
+    """Stands for a row that the recipe does not want."""
+
+    __slots__ = ()
+
+
+RawRow: TypeAlias = "dict[str, Any] | BadRow"
+ReadRow: TypeAlias = "RawRow | LeftOut"
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The rows of one file that a source takes."""
+    """The rows of one part that a source takes."""
 
     number: int
-    """The file's place among the files of the source."""
+    """The part's place among the parts of the source."""
     part: str
-    """The file."""
+    """The part."""
     start: int
     stop: int | None
-    """Where the rows end, counted from the beginning of the file; None for its end."""
+    """Where the rows end, counted from the beginning of the part; None for its end."""
 
 
 class Source(Config, ABC):
-    """Rows from somewhere; ``columns`` maps the task's columns to those of the file."""
+    """Rows from somewhere; ``columns`` maps the task's columns to those of the source."""
 
-    path: str = Field(min_length=1)
-    """A file, a glob, or a folder (every file below it with a fitting suffix)."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Column that the task reads -> column of the file, where the names differ."""
+    """Column that the task reads -> column of the source, where the names differ."""
     skip: int = Field(default=0, ge=0)
-    """How many rows to leave out at the beginning, good and bad ones, over all files together."""
+    """How many rows to leave out at the beginning, good and bad ones, over all parts together."""
     take: int = Field(default=0, ge=0)
     """How many rows to read after those, good and bad ones; 0 for all."""
+    where: str = ""
+    """Which of those rows to keep: an expression over the source's columns, such as
+    ``number(stars) >= 3 and lang in ('en', 'zh')``; empty for all."""
+    portion: Portion | None = None
+    """Which share of the rows to keep, by a hash of their ids."""
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    """How often an epoch of training has each row: 2 for twice, 0.5 for every second one, drawn
+    anew each epoch. Evaluation reads every row once."""
 
-    suffixes: ClassVar[tuple[str, ...]] = ()
+    @field_validator("where")
+    @classmethod
+    def _where_can_be_read(cls, where: str) -> str:
+        Where(where)
+        return where
 
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What messages call the source."""
+
+    @abstractmethod
     def parts(self) -> list[str]:
-        """The files, sorted by name; one reader each.
+        """The parts in their order; one reader each.
 
         Raises:
-            DataError: the path matches nothing, or only empty files.
+            DataError: there is nothing to read.
         """
-        path = _resolve(self.path)
-        if path.is_dir():
-            found = sorted(
-                file
-                for file in path.rglob("*")
-                if file.is_file() and file.name.lower().endswith(self.suffixes)
-            )
-            missing = f"folder '{path}' holds no file that ends in {' or '.join(self.suffixes)}."
-        elif path.is_file():
-            found, missing = [path], ""
-        else:
-            anchor = Path(path.anchor) if path.is_absolute() else Path()
-            pattern = str(path.relative_to(anchor)) if path.is_absolute() else str(path)
-            found = sorted(file for file in anchor.glob(pattern) if file.is_file())
-            missing = f"data path '{self.path}' does not exist (looked from '{Path.cwd()}')."
-        if not found:
-            raise DataError(missing)
-        if all(file.stat().st_size == 0 for file in found):
-            raise DataError(f"data file '{found[0]}' is empty.")
-        return [str(file.resolve()) for file in found]
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes with the source's settings and with its rows."""
+
+    @abstractmethod
+    def column_names(self, part: str) -> list[str] | None:
+        """The columns of a part, or None where it has no row to tell them."""
+
+    @abstractmethod
+    def read(self, part: str) -> Iterator[RawRow]:
+        """All rows of one part, in order, under the source's own column names."""
 
     def slices(self) -> list[Slice]:
-        """What to read of each file; every reader begins here, so all honour `skip` and `take`.
+        """What to read of each part; every reader begins here, so all honour `skip` and `take`.
 
-        Where a file's share depends on how many rows stand in the files before it, those are
+        Where a part's share depends on how many rows stand in the parts before it, those are
         counted first.
 
         Raises:
-            DataError: the path matches nothing.
+            DataError: there is nothing to read.
         """
         parts = self.parts()
         slices: list[Slice] = []
@@ -118,62 +128,24 @@ class Source(Config, ABC):
         """The number of rows of a part, good and bad; counting ends at ``limit``."""
         return sum(1 for _ in islice(self.read(part), limit))
 
-    def rows(self, chosen: Slice) -> Iterator[tuple[int, RawRow]]:
-        """The rows of a slice with their numbers in the file, under the names the task reads."""
+    def rows(self, chosen: Slice) -> Iterator[tuple[int, ReadRow]]:
+        """The rows of a slice with their numbers in the part, under the names the task reads."""
+        where = Where(self.where)
         for index, row in islice(enumerate(self.read(chosen.part)), chosen.start, chosen.stop):
-            yield index, row if isinstance(row, BadRow) else self.rename(row)
+            yield index, row if isinstance(row, BadRow) else self._chosen(row, where)
 
-    def fingerprint(self) -> str:
-        """SHA-256 over this source's settings and the content of its files."""
-        digest = hashlib.sha256(self.model_dump_json(exclude={"path"}).encode())
-        for part in self.parts():
-            digest.update(hash_file(Path(part)).encode())
-        return digest.hexdigest()
+    def weight_of(self, part: str) -> float:
+        """How often an epoch has each row of a part."""
+        del part
+        return self.weight
 
-    @abstractmethod
-    def column_names(self, part: str) -> list[str] | None:
-        """The columns of a file, or None where rows may differ."""
-
-    @abstractmethod
-    def read(self, part: str) -> Iterator[RawRow]:
-        """All rows of one part, in order, under the file's own column names."""
+    def _chosen(self, row: dict[str, Any], where: Where) -> ReadRow:
+        try:
+            wanted = where(row) and (self.portion is None or self.portion.has(row))
+        except ValueError as error:
+            return BadRow(str(error))
+        return self.rename(row) if wanted else LeftOut()
 
     def rename(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """``row`` under the names that the task reads."""
         return dict(row) | {name: row.get(column) for name, column in self.columns.items()}
-
-
-def _resolve(path: str) -> Path:
-    """A path as the user means it; ``embedded/samples/...`` are rows of this package."""
-    if path.startswith(_EMBEDDED):
-        return Path(str(resources.files("ray_sft"))) / path.removeprefix("embedded/")
-    return Path(path).expanduser()
-
-
-class TextFile(Source, ABC):
-    """A source of text files."""
-
-    encoding: str = "utf-8-sig"
-    """How the bytes spell characters; the default is UTF-8 with or without a byte-order mark."""
-
-    @contextmanager
-    def open(self, part: str) -> Iterator[TextIO]:
-        """The opened file, line ends untouched.
-
-        Raises:
-            DataError: the encoding is unknown, or what is read in the block is not in it.
-        """
-        try:
-            codecs.lookup(self.encoding)
-        except LookupError:
-            raise DataError(f"encoding '{self.encoding}' is not known.") from None
-        with Path(part).open(encoding=self.encoding, newline="") as file:
-            try:
-                yield file
-            except UnicodeDecodeError as error:
-                byte = error.object[error.start]
-                raise DataError(
-                    f"data file '{part}' is not {self.encoding.removesuffix('-sig')}: byte "
-                    f"0x{byte:02x} cannot be read. Name the file's encoding (encoding: gb18030, "
-                    "latin-1, ...) or save it as UTF-8."
-                ) from None

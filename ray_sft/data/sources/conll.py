@@ -6,7 +6,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from ray_sft.data.sources.base import BadRow, RawRow, TextFile
+from ray_sft.data.sources.base import BadRow, RawRow
+from ray_sft.data.sources.files import TextFile
 
 __all__ = ["Conll"]
 
@@ -46,7 +47,10 @@ class Conll(TextFile):
         """See `Source.read`; ``-DOCSTART-`` lines are left out."""
         with self.open(part) as file:
             width, delimiter = 0, self.delimiter
-            for sentence in _sentences(file):
+            for sentence in _sentences(self.lines(file)):
+                if isinstance(sentence, BadRow):
+                    yield sentence
+                    continue
                 if delimiter == "auto":
                     delimiter = "tab" if "\t" in sentence[0][1] else "space"
                 lines = [(number, _fields(line, delimiter)) for number, line in sentence]
@@ -76,17 +80,20 @@ class Conll(TextFile):
         return {"tokens": tokens, "tags": tags}
 
 
-def _sentences(lines: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
-    """Numbered lines, by sentence."""
+def _sentences(lines: Iterable[str | BadRow]) -> Iterator[list[tuple[int, str]] | BadRow]:
+    """Numbered lines, by sentence; a bad line spoils its sentence."""
     kept: list[tuple[int, str]] = []
+    bad: BadRow | None = None
     for number, line in enumerate(lines, start=1):
-        if line.strip() and not line.startswith(_DOCUMENT_START):
+        if isinstance(line, BadRow):
+            bad = line
+        elif line.strip() and not line.startswith(_DOCUMENT_START):
             kept.append((number, line.rstrip("\r\n")))
-        elif kept:
-            yield kept
-            kept = []
-    if kept:
-        yield kept
+        elif kept or bad:
+            yield bad or kept
+            kept, bad = [], None
+    if kept or bad:
+        yield bad or kept
 
 
 def _fields(line: str, delimiter: str) -> list[str]:

@@ -2,14 +2,18 @@
 
 import csv
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TextIO
 
 from pydantic import Field, field_validator
 
 from ray_sft.core import DataError
-from ray_sft.data.sources.base import BadRow, RawRow, TextFile
+from ray_sft.data.sources.base import BadRow, RawRow
+from ray_sft.data.sources.files import TextFile
 
 __all__ = ["Csv"]
+
+_TOO_LONG = "\x00too long:"
+"""Begins what stands for a line that was not read."""
 
 
 class Csv(TextFile):
@@ -51,8 +55,9 @@ class Csv(TextFile):
     def read(self, part: str) -> Iterator[RawRow]:
         """See `Source.read`; a row with another number of fields than the header is bad."""
         names = self.column_names(part) or []
+        csv.field_size_limit(self.max_line)  # a quotation mark that is never closed ends here
         with self.open(part) as file:
-            reader = csv.reader(file, delimiter=self.delimiter, strict=True)
+            reader = csv.reader(self._bounded(file), delimiter=self.delimiter, strict=True)
             started = 1
             try:
                 if not self.header:
@@ -62,17 +67,26 @@ class Csv(TextFile):
                     fields = next(reader, None)
                     if fields is None:
                         return
-                    if not fields:
-                        continue
-                    if len(fields) != len(names):
-                        yield BadRow(f"{len(fields)} fields where the header has {len(names)}")
-                    else:
-                        yield dict(zip(names, fields, strict=True))
+                    if fields:
+                        yield _row(names, fields)
             except csv.Error as error:
                 raise DataError(
                     f"data file '{part}': the quoting is broken in the row that begins in line "
                     f"{started}: {error}. Close the quotation mark, or double it inside a field."
                 ) from None
+
+    def _bounded(self, file: TextIO) -> Iterator[str]:
+        for line in self.lines(file):
+            yield f'"{_TOO_LONG}{line}"\n' if isinstance(line, BadRow) else line
+
+
+def _row(names: list[str], fields: list[str]) -> RawRow:
+    for field in fields:
+        if field.startswith(_TOO_LONG):
+            return BadRow(field.removeprefix(_TOO_LONG).strip())
+    if len(fields) != len(names):
+        return BadRow(f"{len(fields)} fields where the header has {len(names)}")
+    return dict(zip(names, fields, strict=True))
 
 
 def _repeated(names: list[str] | tuple[str, ...]) -> str | None:

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from pydantic import Field
+
 from ray_sft.core import DataError
 from ray_sft.data.sources.base import RawRow, Source
 
@@ -11,13 +13,20 @@ __all__ = ["Hub"]
 
 
 class Hub(Source):
-    """A data set of the Hugging Face hub, streamed; ``path`` is its id."""
+    """A data set of the Hugging Face hub, streamed."""
 
     source: Literal["hub"] = "hub"
+    path: str = Field(min_length=1)
+    """The data set's id, or a folder of this machine that is laid out as one."""
     split: str = "train"
     """Which split to read."""
     subset: str = ""
     """The data set's configuration, where it has several."""
+
+    @property
+    def title(self) -> str:
+        """See `Source.title`."""
+        return self.path
 
     def parts(self) -> list[str]:
         """The id itself: one reader."""

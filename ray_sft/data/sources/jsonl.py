@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from ray_sft.data.sources.base import BadRow, RawRow, TextFile
+from ray_sft.data.sources.base import BadRow, RawRow
+from ray_sft.data.sources.files import TextFile
 
 __all__ = ["Jsonl"]
 
@@ -26,14 +27,16 @@ class Jsonl(TextFile):
     def read(self, part: str) -> Iterator[RawRow]:
         """See `Source.read`; a line that is no JSON object is bad."""
         with self.open(part) as file:
-            for line in file:
-                if line.strip():
+            for line in self.lines(file):
+                if isinstance(line, BadRow):
+                    yield line
+                elif line.strip():
                     yield _json_object(line)
 
 
 def _json_object(line: str) -> RawRow:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         return BadRow(f"not JSON: {error}")
     return row if isinstance(row, dict) else BadRow(f"a JSON {type(row).__name__}, not an object")

@@ -1,25 +1,22 @@
 """A monitor on SQLite and on a PostgreSQL of its own, with a model that looks for words."""
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import psycopg
 import pytest
 import pytest_asyncio
 
 from serve.monitor import AlertArgs, MonitorArgs
 from serve.monitor.monitor import Monitor
 from serve.monitor.store import Store
+from tests.postgresql import empty_database, postgresql
 
 from .words import read_words
+
+__all__ = ["postgresql"]
 
 SECRET = b"a-secret-that-only-tests-use"
 NOON = 1_750_032_000
@@ -41,53 +38,13 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """The folder of the socket of a PostgreSQL that lives as long as the tests."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not binaries:
-        pytest.skip("postgresql is not installed")
-    programs = binaries[-1].parent
-    prefix: list[str] = []
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        owner = pwd.getpwnam("postgres")
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-
-    def run(*command: str) -> None:
-        subprocess.run(
-            [*prefix, *command], check=True, cwd=folder, timeout=60, stdout=subprocess.DEVNULL
-        )
-
-    data = str(folder / "data")
-    options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
-    try:
-        run(
-            f"{programs}/initdb", "--no-sync", "--auth=trust", "--username=tests",
-            "--encoding=UTF8", "--locale=C.UTF-8", "-D", data,
-        )  # fmt: skip
-        run(f"{programs}/pg_ctl", "-w", "-D", data, "-l", f"{data}/log", "-o", options, "start")
-        try:
-            yield str(folder)
-        finally:
-            run(f"{programs}/pg_ctl", "-w", "-D", data, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/monitor.db"
     socket_dir = request.getfixturevalue("postgresql")
-    name = "t" + os.urandom(8).hex()
-    with psycopg.connect(
-        host=socket_dir, user="tests", dbname="postgres", autocommit=True
-    ) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return f"postgresql+psycopg://tests@/{name}?host={socket_dir}"
+    return empty_database(socket_dir)
 
 
 @pytest.fixture
