@@ -257,6 +257,7 @@ class Pipeline:
                 out_dir=out_dir,
                 num_tasks=max(1, cluster_cpus() // 2),
                 augment=stage.augment,
+                quality=stage.quality,
                 seed=stage.train.seed,
             )
             return data_report(report_name, summary)
@@ -270,6 +271,7 @@ class Pipeline:
             {split: source.fingerprint() for split, source in stage.data[name].items().items()},
             stage.tasks[name].model_dump(mode="json"),
             [item.model_dump(mode="json") for item in stage.augment],
+            stage.quality.model_dump(mode="json"),
             stage.train.seed if stage.augment else 0,
             start.fingerprint,
         )

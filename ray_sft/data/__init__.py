@@ -6,6 +6,7 @@ from ray_sft.data.encode import encode
 from ray_sft.data.mixture import Mixture
 from ray_sft.data.plan import StepPlan
 from ray_sft.data.prepare import DataSummary, prepare, resolve_task, write_rejected
+from ray_sft.data.quality import Quality
 from ray_sft.data.rows import column_values, iterate_rows
 from ray_sft.data.schema import Splits, check_columns
 from ray_sft.data.sources import AnySource, Conll, Csv, Hub, Jsonl, Parquet, Source, Text
@@ -22,6 +23,7 @@ __all__ = [
     "Jsonl",
     "Mixture",
     "Parquet",
+    "Quality",
     "SampleStore",
     "Source",
     "SplitSummary",

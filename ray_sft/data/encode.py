@@ -23,13 +23,18 @@ import pyarrow as pa
 import ray.data
 
 from ray_sft.data.augment import AnyAugmentation, Copy, copies_of
+from ray_sft.data.quality import Quality, RowCheck
+from ray_sft.data.quality.duplicates import signature
 from ray_sft.data.rows import read_rows, readable_errors
 from ray_sft.data.sources import Source
 from ray_sft.data.store import LEFT_OUT
+from ray_sft.data.texts import texts_of
 from ray_sft.models import load_processor
 from ray_sft.tasks import AnyTask, Array, Encoded, Example, Rejected, Row, Task
 
 __all__ = ["encode"]
+
+_NO_QUALITY = Quality(repair=False)
 
 
 @dataclass(slots=True)
@@ -44,6 +49,7 @@ class _Sample:
     weight: float = 1.0
     left_out: int = 0
     """How many rows of a part the recipe does not want; of a line that tells nothing else."""
+    signature: Array | None = None
     content: str = field(init=False)
     unchanged: int = 0
     """How many copies of this row were left out for saying nothing new."""
@@ -61,8 +67,11 @@ class _EncodeRows:
         processor_dir: str,
         augment: Sequence[AnyAugmentation] = (),
         seed: int = 0,
+        quality: Quality = _NO_QUALITY,
     ) -> None:
         self.task = task
+        self.check = RowCheck(quality)
+        self.signs = quality.duplicates == "near"
         self.processor_dir = processor_dir
         self.augment = augment
         self.seed = seed
@@ -72,8 +81,12 @@ class _EncodeRows:
         return _load_processor_once(self.processor_dir)
 
     def __call__(self, batch: dict[str, Array]) -> pa.Table:
-        rows = [json.loads(text) for text in batch["row"]]
-        encoded = iter(self._encode([row for row in rows if row is not None]))
+        given = [json.loads(text) for text in batch["row"]]
+        rows = [
+            Rejected(str(reason)) if row is None else self.check(row)
+            for row, reason in zip(given, batch["reason"], strict=True)
+        ]
+        encoded = iter(self._encode([row for row in rows if not isinstance(row, Rejected)]))
         samples = []
         for line, row in enumerate(rows):
             left_out = int(batch["left_out"][line])
@@ -82,13 +95,19 @@ class _EncodeRows:
                     int(batch["position"][line]),
                     copy=LEFT_OUT if left_out else 0,
                     lineage="",
-                    row_id=str(row.get("id", "")) if row else "",
-                    result=Rejected(str(batch["reason"][line])) if row is None else next(encoded),
+                    row_id=str((given[line] or {}).get("id", "")),
+                    result=row if isinstance(row, Rejected) else next(encoded),
                     weight=float(batch["weight"][line]),
                     left_out=left_out,
+                    signature=self._signature(row),
                 )
             )
         return _shard_table(samples + self._copies(samples, rows))
+
+    def _signature(self, row: Row | Rejected) -> Array | None:
+        if not self.signs or isinstance(row, Rejected):
+            return None
+        return signature(texts_of(row))
 
     def _encode(self, rows: list[Row]) -> list[Encoded]:
         return [self._with_target(result) for result in self.task.encode(rows, self.processor)]
@@ -100,11 +119,11 @@ class _EncodeRows:
         batch = self.task.collate([encoded], self.processor)
         return encoded if self.task.num_targets(batch) else Rejected("the row has no label")
 
-    def _copies(self, samples: list[_Sample], rows: list[Row | None]) -> list[_Sample]:
+    def _copies(self, samples: list[_Sample], rows: Sequence[Row | Rejected]) -> list[_Sample]:
         """The copies of accepted rows that a model can tell from the row and from each other."""
         made: list[tuple[_Sample, Copy]] = []
         for sample, row in zip(samples, rows, strict=True):
-            if row is not None and isinstance(sample.result, Example):
+            if not isinstance(row, Rejected) and isinstance(sample.result, Example):
                 copies = copies_of(row, sample.position, self.augment, seed=self.seed)
                 made += [(sample, copy) for copy in copies]
         results = self._encode([copy.row for _, copy in made])
@@ -148,6 +167,7 @@ def _shard_table(samples: list[_Sample]) -> pa.Table:
         "left_out": pa.array([sample.left_out for sample in samples], pa.int64()),
         "truncated": pa.array([e.truncated if e else 0 for e in examples], pa.int32()),
         "content": [sample.content for sample in samples],
+        "signature": pa.array([sample.signature for sample in samples], pa.list_(pa.uint32())),
     }
     for name in names:
         arrays = [example.arrays.get(name) if example else None for example in examples]
@@ -181,17 +201,18 @@ def encode(
     num_tasks: int,
     augment: Sequence[AnyAugmentation] = (),
     seed: int = 0,
+    quality: Quality = _NO_QUALITY,
 ) -> None:
     """Writes the encoded rows of ``source`` as Parquet files into ``out_dir``.
 
-    Every accepted row is followed by the changed copies that ``augment`` makes of it, drawn from
-    ``seed`` and the row's position.
+    Rows are repaired and checked as ``quality`` says. Every accepted one is followed by the
+    changed copies that ``augment`` makes of it, drawn from ``seed`` and the row's position.
 
     Raises:
         DataError: a file cannot be read.
     """
     slices = source.slices()
-    rows = _EncodeRows(task, str(processor_dir), tuple(augment), seed)
+    rows = _EncodeRows(task, str(processor_dir), tuple(augment), seed, quality)
     pipeline = read_rows(source, slices).map_batches(
         cast(Any, rows),
         batch_size=256,

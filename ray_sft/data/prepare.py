@@ -12,10 +12,11 @@ from ray_sft.core import Config, DataError
 from ray_sft.data.augment import AnyAugmentation
 from ray_sft.data.changes import Change, find_changes
 from ray_sft.data.encode import encode
+from ray_sft.data.quality import Quality, find_duplicates
 from ray_sft.data.rows import column_values, split_position
 from ray_sft.data.schema import Splits, check_columns
 from ray_sft.data.sources import Source
-from ray_sft.data.store import SampleStore, SplitSummary
+from ray_sft.data.store import SampleStore, SplitSummary, write_removed
 from ray_sft.tasks import AnyTask
 
 __all__ = ["DataSummary", "prepare", "resolve_task", "write_rejected"]
@@ -59,13 +60,15 @@ def prepare(
     out_dir: Path,
     num_tasks: int,
     augment: Sequence[AnyAugmentation] = (),
+    quality: Quality | None = None,
     seed: int = 0,
 ) -> DataSummary:
     """Encodes both splits into ``out_dir/train`` and ``out_dir/eval``; returns what it found.
 
-    ``augment`` makes changed copies of training rows, drawn from ``seed``; evaluation rows stay as
-    they are.
+    ``augment`` makes changed copies of training rows, drawn from ``seed``; evaluation has none.
+    ``quality`` says which rows are used, and what is done to their texts first.
     """
+    quality = quality or Quality()
     summaries = {}
     for split, source in splits.items().items():
         summaries[split] = _encode_split(
@@ -75,8 +78,12 @@ def prepare(
             out_dir / split,
             num_tasks=num_tasks,
             augment=augment if split == "train" else (),
+            quality=quality,
             seed=seed,
         )
+    if quality.duplicates != "keep" or quality.leaks == "remove":
+        _remove_duplicates(out_dir, quality)
+        summaries["train"] = SampleStore(out_dir / "train").summary()
     stores = {split: SampleStore(out_dir / split) for split in summaries}
     shared = len(stores["train"].content() & stores["eval"].content())
     if shared:
@@ -96,6 +103,7 @@ def _encode_split(
     *,
     num_tasks: int,
     augment: Sequence[AnyAugmentation],
+    quality: Quality,
     seed: int,
 ) -> SplitSummary:
     shutil.rmtree(out_dir, ignore_errors=True)
@@ -106,6 +114,7 @@ def _encode_split(
         out_dir=out_dir,
         num_tasks=num_tasks,
         augment=augment,
+        quality=quality,
         seed=seed,
     )
     try:
@@ -122,6 +131,25 @@ def _encode_split(
         )
     _report_copies(source, summary, augment)
     return summary
+
+
+def _remove_duplicates(out_dir: Path, quality: Quality) -> None:
+    """Leaves beside the shards of training which of their rows are not to be used."""
+    found = find_duplicates(
+        out_dir / "train",
+        out_dir / "eval",
+        similarity=quality.similarity if quality.duplicates == "near" else 1.0,
+        leaks=quality.leaks == "remove",
+        exact=quality.duplicates != "keep",
+    )
+    write_removed(out_dir / "train", found)
+    if len(found.positions):
+        logger.warning(
+            "%d training rows removed: %d say what an earlier one says, %d what evaluation says",
+            len(found.positions),
+            (~found.is_leak).sum(),
+            found.is_leak.sum(),
+        )
 
 
 def _report_copies(
@@ -148,7 +176,8 @@ def write_rejected(folders: Sequence[tuple[str, Path]], path: Path) -> int:
     with path.open("w", encoding="utf-8") as file:
         for name, folder in folders:
             table = SampleStore(folder).rejected
-            for row in table.select(["position", "lineage", "row_id", "reason"]).to_pylist():
+            columns = ["position", "lineage", "row_id", "reason", "original"]
+            for row in table.select(columns).to_pylist():
                 part, index = split_position(row["position"])
                 line = {
                     "data": name,
@@ -158,6 +187,9 @@ def write_rejected(folders: Sequence[tuple[str, Path]], path: Path) -> int:
                     "lineage": row["lineage"],
                     "reason": row["reason"],
                 }
+                if row["original"] is not None:
+                    part, index = split_position(row["original"])
+                    line["same_as"] = {"file": part, "row": index}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 count += 1
     return count

@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_sft.core import Config, DataError
+from ray_sft.data.quality.duplicates import Duplicates
 from ray_sft.tasks import Array, Example
 
-__all__ = ["LEFT_OUT", "SampleStore", "SplitSummary"]
+__all__ = ["LEFT_OUT", "SampleStore", "SplitSummary", "write_removed"]
 
 LEFT_OUT = -1
 """Number in place of a copy's on a line that only counts rows that the recipe does not want."""
@@ -53,6 +54,26 @@ class SplitSummary(Config):
     """Why rows were rejected."""
 
 
+_REMOVED = "removed/rows.parquet"
+_SAME_AS_TRAINING = "says the same as an earlier row"
+_SAME_AS_EVALUATION = "says the same as a row of evaluation"
+
+
+def write_removed(folder: Path, duplicates: Duplicates) -> None:
+    """Says of which rows of a folder's shards the store shall make no use."""
+    reasons = [_SAME_AS_EVALUATION if leak else _SAME_AS_TRAINING for leak in duplicates.is_leak]
+    table = pa.table(
+        {
+            "position": pa.array(duplicates.positions, pa.int64()),
+            "original": pa.array(duplicates.originals, pa.int64()),
+            "removed": pa.array(reasons, pa.string()),
+        }
+    )
+    path = folder / _REMOVED
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(table, path)
+
+
 class SampleStore:
     """Random access to the examples of one split."""
 
@@ -63,7 +84,7 @@ class SampleStore:
             DataError: there is no accepted row in them.
         """
         files = sorted(folder.glob("*.parquet"))
-        tables = [pq.read_table(file) for file in files]
+        tables = [_read(file) for file in files]
         tables = [table for table in tables if table.num_rows]
         if not tables:
             raise DataError("the data has a header but no rows, or its `skip` leaves none.")
@@ -75,6 +96,7 @@ class SampleStore:
             raise DataError(
                 f"where and portion leave out all of the {self.num_left_out} rows of the data."
             )
+        table = _without_removed(table, folder / _REMOVED)
         order = np.lexsort((table["copy"].to_numpy(), table["position"].to_numpy()))
         table = table.take(order)
         is_accepted = np.asarray([not reason for reason in table["reason"].to_pylist()])
@@ -146,3 +168,22 @@ class SampleStore:
     def content(self) -> set[str]:
         """Hashes of what the accepted rows say, without their labels."""
         return set(self.accepted["content"].to_pylist())
+
+
+def _read(file: Path) -> pa.Table:
+    """A shard without what only finding duplicates needs."""
+    opened = pq.ParquetFile(file)
+    return opened.read([name for name in opened.schema_arrow.names if name != "signature"])
+
+
+def _without_removed(table: pa.Table, path: Path) -> pa.Table:
+    """``table`` with the reasons of removed rows, and without their copies."""
+    if not path.is_file():
+        return table.append_column("original", pa.nulls(table.num_rows, pa.int64()))
+    removed = pq.read_table(path)
+    line = pc.index_in(table["position"], value_set=removed["position"].combine_chunks())
+    is_removed = pc.is_valid(line)
+    reason = pc.if_else(is_removed, removed["removed"].take(line), table["reason"])
+    table = table.set_column(table.column_names.index("reason"), "reason", reason)
+    table = table.append_column("original", removed["original"].take(line))
+    return table.filter(pc.invert(pc.and_(is_removed, pc.greater(table["copy"], 0))))

@@ -5,7 +5,16 @@ import json
 import pytest
 
 from ray_sft.core import DataError, validate
-from ray_sft.data import Csv, SampleStore, Splits, prepare, resolve_task, write_rejected
+from ray_sft.data import (
+    Csv,
+    Quality,
+    SampleStore,
+    Splits,
+    prepare,
+    resolve_task,
+    write_rejected,
+)
+from ray_sft.data.augment import SurfaceNoise
 from ray_sft.models import train_tokenizer
 from ray_sft.tasks import SequenceClassification
 
@@ -95,6 +104,57 @@ def test_sources_are_divided_filtered_and_weighted(tmp_path, processor_dir):
     assert train.num_rows == train.num_accepted + 1
     store = SampleStore(tmp_path / "out" / "train")
     assert store.weights.tolist() == [1.0] * (train.num_accepted - 25) + [2.5] * 25
+
+
+def test_rows_that_say_the_same_are_removed_where_the_recipe_asks(tmp_path, processor_dir):
+    given = rows(0, 30)
+    train = [
+        *given,
+        ("again", given[3][1], "card"),
+        ("near", "  " + given[4][1].upper(), "bill"),
+        ("mail", "question of jo@example.com", "bill"),
+        ("leak", "question 99 about a card", "card"),
+        ("long", "question " * 20, "card"),
+    ]
+    splits = Splits(
+        train=Csv(path=write(tmp_path / "train.csv", train)),
+        eval=Csv(path=write(tmp_path / "eval.csv", [("e", "question 99 about a card", "card")])),
+    )
+    quality = Quality(duplicates="near", leaks="remove", mask=("email",), max_chars=100)
+    task = SequenceClassification(labels=("bill", "card"))
+
+    def found(quality, name):
+        out_dir = tmp_path / name
+        summary = prepare(
+            task,
+            splits,
+            processor_dir=processor_dir,
+            out_dir=out_dir,
+            num_tasks=1,
+            quality=quality,
+            augment=(SurfaceNoise(),),
+        )
+        path = tmp_path / f"{name}.jsonl"
+        write_rejected([("topic/train", out_dir / "train")], path)
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return summary, {line["id"]: line for line in lines}
+
+    everything, none = found(Quality(), "all")
+    assert none == {}
+    assert everything.splits["train"].num_duplicates == 1
+    assert everything.num_shared == 1
+    summary, rejected = found(quality, "clean")
+    assert summary.num_shared == 0
+    assert summary.splits["train"].num_rejected == 4
+    assert {row_id: (line["reason"], line.get("same_as")) for row_id, line in rejected.items()} == {
+        "again": ("says the same as an earlier row", {"file": 0, "row": 3}),
+        "near": ("says the same as an earlier row", {"file": 0, "row": 4}),
+        "leak": ("says the same as a row of evaluation", {"file": 0, "row": 0}),
+        "long": ("longer than 100 characters", None),
+    }
+    assert summary.splits["train"].num_augmented > 0
+    store = SampleStore(tmp_path / "clean" / "train")
+    assert not {"again", "near", "leak", "long"} & set(store.accepted["row_id"].to_pylist())
 
 
 def test_leaving_out_every_row_is_an_error(tmp_path, processor_dir):
