@@ -84,17 +84,32 @@ def compress(
 
 
 @app.command()
-def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
-    """Check a recipe and its data, show what would be run, and write nothing."""
+def check(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    rows: Annotated[
+        int, typer.Option(min=0, help="Look at no more rows of each source; 0 for all.")
+    ] = 0,
+) -> None:
+    """Check a recipe and its rows, show what would be trained on, and keep nothing."""
     with _reported():
-        from ray_sft.pipeline import check_recipe
+        from tempfile import TemporaryDirectory
+
+        from ray_sft.pipeline import Pipeline, check_recipe
         from ray_sft.ray_session import start_ray
         from ray_sft.recipe import load_recipe
-        from ray_sft.show import show_recipe
+        from ray_sft.run_folder import RunFolder
+        from ray_sft.show import ProgressWatcher, show_recipe
+        from ray_sft.show_data import show_data
 
-        loaded = load_recipe(recipe, overrides or [])
-        with start_ray():
-            show_recipe(console, check_recipe(loaded))
+        loaded = load_recipe(recipe, overrides or []).with_first_rows(rows)
+        with start_ray(), TemporaryDirectory(prefix="ray-sft-check-") as folder:
+            resolved = check_recipe(loaded)
+            show_recipe(console, resolved)
+            with ProgressWatcher(console) as watcher:
+                pipeline = Pipeline(resolved, RunFolder(Path(folder)), watcher)
+                pipeline.prepare()
+            show_data(console, pipeline.reports, pipeline.folder.rejected)
 
 
 @app.command()

@@ -109,6 +109,13 @@ class Pipeline:
         self.reports: list[StageReport] = []
         folder.write_recipe(recipe.model_dump(mode="json"))
 
+    def prepare(self) -> None:
+        """The rows of all stages as training would read them, and nothing more."""
+        start = self._initial()
+        for stage in self.recipe.stages():
+            self._prepare(stage, start)
+        write_rejected(self._shards(), self.folder.rejected)
+
     def train(self) -> Bundle:
         """All training stages; the last one's bundle."""
         start = self._initial()
@@ -116,7 +123,7 @@ class Pipeline:
             self._prepare(stage, start)
             bundle = self._train(stage, start)
             start = _Start(str(bundle.path), str(bundle.processor_dir), bundle.fingerprint)
-        write_rejected(self._shards(), self.folder.path / "rejected.jsonl")
+        write_rejected(self._shards(), self.folder.rejected)
         return bundle
 
     def compress(self, bundle: Bundle) -> list[StageReport]:

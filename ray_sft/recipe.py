@@ -1,6 +1,6 @@
 """The recipe: one YAML page that says everything about a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -102,10 +102,24 @@ class Recipe(Stage):
         shared = {name: getattr(self, name) for name in Stage.model_fields}
         return [*earlier, EarlierStage(name="trained", **shared)]
 
+    def with_first_rows(self, count: int) -> Self:
+        """The same recipe on no more than ``count`` rows of each source; 0 for all."""
+        if not count:
+            return self
+        before = tuple(
+            stage.model_copy(update={"data": _first_rows(stage.data, count)})
+            for stage in self.before
+        )
+        return self.model_copy(update={"data": _first_rows(self.data, count), "before": before})
+
     def _own_rows(self, stage: Stage) -> dict[str, Splits]:
         """The rows of the recipe's first task, with the columns that a task of ``stage`` reads."""
         splits = next(iter(self.data.values()))
         return {name: splits.mapping(tuple(task.columns)) for name, task in stage.tasks.items()}
+
+
+def _first_rows(data: Mapping[str, Splits], count: int) -> dict[str, Splits]:
+    return {name: splits.with_first_rows(count) for name, splits in data.items()}
 
 
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:

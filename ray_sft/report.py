@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from ray_sft.run_folder import RunFolder, StageReport, write_whole
 __all__ = ["write_report"]
 
 matplotlib.use("svg")
+matplotlib.rcParams["svg.fonttype"] = "none"  # the browser has the letters of every language
+
+_MOST_BARS = 30
+_LONGEST_NAME = 60
 
 
 def write_report(folder: RunFolder, name: str, reports: Sequence[StageReport]) -> None:
@@ -24,22 +29,46 @@ def write_report(folder: RunFolder, name: str, reports: Sequence[StageReport]) -
     template = Path(__file__).with_suffix(".html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True).from_string(template)
     html = page.render(
-        name=name, stages=reports, data=list(_data_tables(reports)), plots=_plots(folder, reports)
+        name=name,
+        stages=reports,
+        data=_data_tables(reports),
+        changes=_changes(reports),
+        plots=_plots(folder, reports),
     )
     write_whole(folder.path / "report.html", html)
 
 
-def _data_tables(reports: Sequence[StageReport]) -> list[tuple[str, str, Mapping[str, Any]]]:
+def _data_tables(reports: Sequence[StageReport]) -> list[tuple[str, Mapping[str, Any]]]:
     return [
-        (report.stage, split, counts)
+        (f"{report.stage}, {split}", {k: v for k, v in counts.items() if _is_figure(v)})
         for report in reports
         for split, counts in report.details.get("splits", {}).items()
+    ]
+
+
+def _is_figure(value: object) -> bool:
+    return not isinstance(value, dict)
+
+
+def _changes(reports: Sequence[StageReport]) -> list[tuple[str, str, Mapping[str, str]]]:
+    """Texts before and after, by stage and operation."""
+    return [
+        (report.stage, kind, change)
+        for report in reports
+        for kind, changes in report.details.get("augmentations", {}).items()
+        for change in changes
     ]
 
 
 def _plots(folder: RunFolder, reports: Sequence[StageReport]) -> list[tuple[str, str]]:
     plots = []
     for report in reports:
+        for split, counts in report.details.get("splits", {}).items():
+            title = f"{report.stage}, {split}"
+            plots.append((f"{title}: lengths", _length_plot(counts["lengths"])))
+            for name in ("labels", "languages", "reasons"):
+                if counts[name]:
+                    plots.append((f"{title}: {name}", _count_plot(counts[name])))
         stage = report.stage.removeprefix("train-")
         path = folder.train_dir(stage) / "metrics.jsonl"
         if report.stage.startswith("train-") and path.is_file():
@@ -58,7 +87,38 @@ def _loss_plot(records: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats)")
     axes.legend()
+    return _svg(figure)
+
+
+def _length_plot(histogram: Mapping[str, Any]) -> str:
+    figure = Figure(figsize=(8, 2.4), layout="constrained")
+    axes = figure.subplots()
+    axes.stairs(histogram["counts"], histogram["edges"], fill=True)
+    axes.set_xlabel("length")
+    axes.set_ylabel("rows")
+    return _svg(figure)
+
+
+def _count_plot(counts: Mapping[str, int]) -> str:
+    """The most frequent values as bars, the most frequent one on top."""
+    names = list(counts)[:_MOST_BARS][::-1]
+    figure = Figure(figsize=(8, 0.6 + 0.28 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh([_short(name) for name in names], [counts[name] for name in names])
+    axes.bar_label(bars, padding=3)
+    if len(counts) > _MOST_BARS:
+        axes.set_title(f"the {_MOST_BARS} most frequent of {len(counts)}", fontsize="small")
+    return _svg(figure)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}..."
+
+
+def _svg(figure: Figure) -> str:
     out = io.StringIO()
-    figure.savefig(out, format="svg")
+    with warnings.catch_warnings():  # about letters that matplotlib's own font lacks
+        warnings.simplefilter("ignore", UserWarning)
+        figure.savefig(out, format="svg")
     svg = out.getvalue()
     return svg[svg.index("<svg") :]

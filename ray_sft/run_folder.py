@@ -65,6 +65,11 @@ class RunFolder:
         """One folder per variant."""
         return self.path / "bundles"
 
+    @property
+    def rejected(self) -> Path:
+        """The rows that could not be used, with their reasons, as JSON lines."""
+        return self.path / "rejected.jsonl"
+
     def data_dir(self, stage: str) -> Path:
         """Encoded shards of a stage."""
         return self.path / "data" / stage

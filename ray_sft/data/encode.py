@@ -25,7 +25,8 @@ import ray.data
 from ray_sft.data.augment import AnyAugmentation, Copy, copies_of
 from ray_sft.data.quality import Quality, RowCheck
 from ray_sft.data.quality.duplicates import signature
-from ray_sft.data.rows import read_rows, readable_errors
+from ray_sft.data.quality.row_check import language_of
+from ray_sft.data.rows import as_list, read_rows, readable_errors
 from ray_sft.data.sources import Source
 from ray_sft.data.store import LEFT_OUT
 from ray_sft.data.texts import texts_of
@@ -49,6 +50,9 @@ class _Sample:
     weight: float = 1.0
     left_out: int = 0
     """How many rows of a part the recipe does not want; of a line that tells nothing else."""
+    labels: tuple[str, ...] = ()
+    """What the row says of each of its labels or tags."""
+    language: str = ""
     signature: Array | None = None
     content: str = field(init=False)
     unchanged: int = 0
@@ -99,10 +103,18 @@ class _EncodeRows:
                     result=row if isinstance(row, Rejected) else next(encoded),
                     weight=float(batch["weight"][line]),
                     left_out=left_out,
+                    labels=self._labels(row),
+                    language="" if isinstance(row, Rejected) else language_of(texts_of(row))[0],
                     signature=self._signature(row),
                 )
             )
         return _shard_table(samples + self._copies(samples, rows))
+
+    def _labels(self, row: Row | Rejected) -> tuple[str, ...]:
+        if isinstance(row, Rejected):
+            return ()
+        values = (as_list(row.get(column)) for column in self.task.observed_columns())
+        return tuple(str(item) for value in values for item in value if item not in (None, ""))
 
     def _signature(self, row: Row | Rejected) -> Array | None:
         if not self.signs or isinstance(row, Rejected):
@@ -167,6 +179,8 @@ def _shard_table(samples: list[_Sample]) -> pa.Table:
         "left_out": pa.array([sample.left_out for sample in samples], pa.int64()),
         "truncated": pa.array([e.truncated if e else 0 for e in examples], pa.int32()),
         "content": [sample.content for sample in samples],
+        "labels": pa.array([sample.labels for sample in samples], pa.list_(pa.string())),
+        "language": [sample.language for sample in samples],
         "signature": pa.array([sample.signature for sample in samples], pa.list_(pa.uint32())),
     }
     for name in names:

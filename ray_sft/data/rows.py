@@ -21,6 +21,7 @@ from ray_sft.tasks import Array, Row
 __all__ = [
     "RowBlock",
     "as_json",
+    "as_list",
     "column_values",
     "iterate_positions",
     "iterate_rows",
@@ -173,7 +174,7 @@ def column_values(source: Source, columns: tuple[str, ...]) -> dict[str, list[st
             for row in rows
             if row is not None
             for column in columns
-            for value in _as_list(row.get(column))
+            for value in as_list(row.get(column))
             if value not in (None, "")
         }
         return {
@@ -188,5 +189,6 @@ def column_values(source: Source, columns: tuple[str, ...]) -> dict[str, list[st
     return {column: sorted(values) for column, values in found.items()}
 
 
-def _as_list(value: object) -> list[object]:
+def as_list(value: object) -> list[object]:
+    """What a column holds, as the items of a list."""
     return value if isinstance(value, list) else [value]

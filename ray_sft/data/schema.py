@@ -1,7 +1,7 @@
 """What a recipe says about data, and the checks made before any worker starts."""
 
-from collections.abc import Mapping, Sequence
-from typing import Self, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 from pydantic import field_validator
 
@@ -10,8 +10,6 @@ from ray_sft.data.sources import AnySource, Several, Source
 from ray_sft.tasks import Task
 
 __all__ = ["Splits", "check_columns"]
-
-SourceT = TypeVar("SourceT", bound=Source)
 
 
 class Splits(Config):
@@ -41,16 +39,32 @@ class Splits(Config):
 
     def mapping(self, columns: Sequence[str]) -> Self:
         """The same rows for a task that reads ``columns``; other mappings are left out."""
-        kept = {split: _mapping(source, columns) for split, source in self.items().items()}
-        return self.model_copy(update=kept)
+        return self._each(lambda source: _with_columns(source, columns))
+
+    def with_first_rows(self, count: int) -> Self:
+        """No more than ``count`` rows of each source."""
+        return self._each(lambda source: _with_first_rows(source, count))
+
+    def _each(self, change: Callable[[Source], Source]) -> Self:
+        """Every single source changed."""
+        changed: dict[str, Source] = {}
+        for split, source in self.items().items():
+            if isinstance(source, Several):
+                sources = tuple(change(single) for single in source.sources)
+                changed[split] = source.model_copy(update={"sources": sources})
+            else:
+                changed[split] = change(source)
+        return self.model_copy(update=changed)
 
 
-def _mapping(source: SourceT, columns: Sequence[str]) -> SourceT:
-    if isinstance(source, Several):
-        sources = tuple(_mapping(item, columns) for item in source.sources)
-        return source.model_copy(update={"sources": sources})
+def _with_columns(source: Source, columns: Sequence[str]) -> Source:
     kept = {k: v for k, v in source.columns.items() if k in columns}
     return source.model_copy(update={"columns": kept})
+
+
+def _with_first_rows(source: Source, count: int) -> Source:
+    take = min(source.take or count, count)
+    return source.model_copy(update={"take": take})
 
 
 def check_columns(name: str, source: Source, task: Task) -> None:

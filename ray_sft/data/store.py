@@ -8,12 +8,13 @@ what makes a resumed run exact.
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from ray_sft.core import Config, DataError
 from ray_sft.data.quality.duplicates import Duplicates
@@ -21,8 +22,33 @@ from ray_sft.tasks import Array, Example
 
 __all__ = ["LEFT_OUT", "SampleStore", "SplitSummary", "write_removed"]
 
+_NUM_BINS = 30
+
 LEFT_OUT = -1
 """Number in place of a copy's on a line that only counts rows that the recipe does not want."""
+
+
+class Histogram(Config):
+    """Counts of lengths between edges."""
+
+    edges: tuple[int, ...]
+    """One more than there are counts; each count is of lengths from its edge to below the next."""
+    counts: tuple[int, ...]
+    """How many."""
+    quartiles: tuple[int, int, int]
+    """A quarter, a half and three quarters of the lengths are at most this."""
+
+    @classmethod
+    def of(cls, lengths: Array) -> Self:
+        """Of some lengths, at least one."""
+        edges = np.unique(np.linspace(0, int(lengths.max()) + 1, _NUM_BINS + 1).round())
+        counts, _ = np.histogram(lengths, edges)
+        low, middle, high = np.percentile(lengths, [25, 50, 75], method="inverted_cdf").tolist()
+        return cls(
+            edges=tuple(int(edge) for edge in edges),
+            counts=tuple(counts.tolist()),
+            quartiles=(int(low), int(middle), int(high)),
+        )
 
 
 class SplitSummary(Config):
@@ -50,6 +76,14 @@ class SplitSummary(Config):
     """Length of the accepted rows and copies together."""
     longest: int
     """Length of the longest accepted row or copy."""
+    lengths: Histogram
+    """How many accepted rows have which length."""
+    labels: dict[str, int] = Field(default_factory=dict)
+    """How many accepted rows (or words, of tagged ones) have which label, most frequent first."""
+    num_conflicts: int = 0
+    """Accepted rows that say the same as an earlier one and have another label."""
+    languages: dict[str, int] = Field(default_factory=dict)
+    """How many accepted rows seem to be in which language, most frequent first."""
     reasons: dict[str, int]
     """Why rows were rejected."""
 
@@ -142,7 +176,8 @@ class SampleStore:
         """Counts of what became of the rows."""
         is_row = self.accepted["copy"].to_numpy() == 0
         rejected = self.rejected.filter(pc.equal(self.rejected["copy"], 0))
-        content = self.accepted.filter(pa.array(is_row))["content"].to_pylist()
+        rows = self.accepted.filter(pa.array(is_row))
+        content = rows["content"].to_pylist()
         num_rejected = rejected.num_rows
         return SplitSummary(
             num_rows=len(content) + num_rejected,
@@ -156,6 +191,10 @@ class SampleStore:
             num_rejected_copies=self.rejected.num_rows - num_rejected,
             num_tokens=int(self.lengths.sum()),
             longest=int(self.lengths.max()),
+            lengths=Histogram.of(self.lengths[is_row]),
+            labels=_counts(pc.list_flatten(rows["labels"])),
+            num_conflicts=_num_conflicts(content, rows["labels"].to_pylist()),
+            languages=_counts(rows["language"]),
             reasons=dict(Counter(rejected["reason"].to_pylist()).most_common()),
         )
 
@@ -168,6 +207,18 @@ class SampleStore:
     def content(self) -> set[str]:
         """Hashes of what the accepted rows say, without their labels."""
         return set(self.accepted["content"].to_pylist())
+
+
+def _counts(values: Any) -> dict[str, int]:
+    """How often each value stands there, most frequent first, then by name."""
+    pairs = [(pair["values"], pair["counts"]) for pair in pc.value_counts(values).to_pylist()]
+    return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
+
+
+def _num_conflicts(content: Sequence[str], labels: Sequence[Sequence[str]]) -> int:
+    first: dict[str, Sequence[str]] = {}
+    pairs = zip(content, labels, strict=True)
+    return sum(first.setdefault(said, had) != had for said, had in pairs)
 
 
 def _read(file: Path) -> pa.Table:

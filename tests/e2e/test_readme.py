@@ -12,6 +12,7 @@ import yaml
 
 from ray_sft.cli import app
 from ray_sft.core import validate
+from ray_sft.data.sources import Files, Source
 from ray_sft.recipe import Recipe
 from ray_sft.recipes import packaged_recipes
 from tests.factories import PASS_TYPES, TASK_TYPES
@@ -62,8 +63,20 @@ def test_the_two_commands_come_first():
 
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_every_recipe_is_valid(text):
-    recipe = validate(Recipe, yaml.safe_load(text), what="the README's recipe")
+    whole = yaml.safe_load(blocks("yaml")[0])  # others show only what they change of it
+    recipe = validate(Recipe, whole | yaml.safe_load(text), what="the README's recipe")
     assert recipe.compress is not None
+
+
+def test_every_source_and_quality_setting_is_named():
+    sources = {s.model_fields["source"].default for s in Source.__subclasses__() if s is not Files}
+    sources |= {s.model_fields["source"].default for s in leaves(Files)}
+    assert {name for name in sources if f"`{name}`" not in TEXT} == {"several"}
+
+
+def leaves(kind):
+    below = kind.__subclasses__()
+    return [leaf for child in below for leaf in leaves(child)] if below else [kind]
 
 
 def test_every_file_and_folder_is_there():
