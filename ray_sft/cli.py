@@ -113,6 +113,26 @@ def check(
 
 
 @app.command()
+def augment(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Folder for the JSON lines, a file a task.")] = Path(
+        "augmented"
+    ),
+) -> None:
+    """Write the training rows of a recipe and their changed copies, to look at or use elsewhere."""
+    with _reported():
+        from ray_sft.pipeline import check_recipe
+        from ray_sft.ray_session import start_ray
+        from ray_sft.recipe import load_recipe
+        from ray_sft.show_data import write_augmented_rows
+
+        loaded = load_recipe(recipe, overrides or [])
+        with start_ray():
+            write_augmented_rows(console, check_recipe(loaded), out)
+
+
+@app.command()
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],
     data: Annotated[str, typer.Argument(help="A csv, jsonl, parquet or text file.")],

@@ -1,6 +1,7 @@
 """Rows in, encoded samples out: sources, checks, encoding on Ray Data, and the order of samples."""
 
 from ray_sft.data.augment import AnyAugmentation
+from ray_sft.data.augmented import AugmentedSummary, write_augmented
 from ray_sft.data.changes import Change
 from ray_sft.data.encode import encode
 from ray_sft.data.mixture import Mixture
@@ -10,11 +11,13 @@ from ray_sft.data.quality import Quality
 from ray_sft.data.rows import column_values, iterate_rows
 from ray_sft.data.schema import Splits, check_columns
 from ray_sft.data.sources import AnySource, Conll, Csv, Hub, Jsonl, Parquet, Source, Text
-from ray_sft.data.store import SampleStore, SplitSummary
+from ray_sft.data.store import SampleStore
+from ray_sft.data.summary import SplitSummary
 
 __all__ = [
     "AnyAugmentation",
     "AnySource",
+    "AugmentedSummary",
     "Change",
     "Conll",
     "Csv",
@@ -36,5 +39,6 @@ __all__ = [
     "iterate_rows",
     "prepare",
     "resolve_task",
+    "write_augmented",
     "write_rejected",
 ]

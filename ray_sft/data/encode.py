@@ -1,4 +1,4 @@
-"""Rows to encoded shards: one lazy Ray Data pipeline, written once as Parquet.
+"""Rows to encoded shards: one lazy Ray Data pipeline, written once.
 
     slices -> read (a generator per file) -> encode, with copies -> shards
 
@@ -13,6 +13,9 @@ sample has the ``position`` of its row and, where an augmentation made it, the n
 
 import hashlib
 import json
+import logging
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,15 +29,20 @@ from ray_sft.data.augment import AnyAugmentation, Copy, copies_of
 from ray_sft.data.quality import Quality, RowCheck
 from ray_sft.data.quality.duplicates import signature
 from ray_sft.data.quality.row_check import language_of
-from ray_sft.data.rows import as_list, read_rows, readable_errors
+from ray_sft.data.rows import as_list, read_rows, readable_errors, split_position
+from ray_sft.data.shards import LEFT_OUT, ShardSink
 from ray_sft.data.sources import Source
-from ray_sft.data.store import LEFT_OUT
 from ray_sft.data.texts import texts_of
 from ray_sft.models import load_processor
 from ray_sft.tasks import AnyTask, Array, Encoded, Example, Rejected, Row, Task
 
 __all__ = ["encode"]
 
+logger = logging.getLogger(__name__)
+
+_FIRST_TOLD = 1000
+_TOLD_OF_THE_REST = 16
+"""Rows of a part whose language is told: the first thousand, and of the others one of so many."""
 _NO_QUALITY = Quality(repair=False)
 
 
@@ -54,7 +62,7 @@ class _Sample:
     """What the row says of each of its labels or tags."""
     language: str = ""
     signature: Array | None = None
-    content: str = field(init=False)
+    content: int = field(init=False)
     unchanged: int = 0
     """How many copies of this row were left out for saying nothing new."""
 
@@ -104,7 +112,7 @@ class _EncodeRows:
                     weight=float(batch["weight"][line]),
                     left_out=left_out,
                     labels=self._labels(row),
-                    language="" if isinstance(row, Rejected) else language_of(texts_of(row))[0],
+                    language=_language(int(batch["position"][line]), row),
                     signature=self._signature(row),
                 )
             )
@@ -158,6 +166,24 @@ class _EncodeRows:
         return kept
 
 
+def _language(position: int, row: Row | Rejected) -> str:
+    """The language of some rows: telling it takes as long as encoding them."""
+    _, index = split_position(position)
+    is_told = index < _FIRST_TOLD or index % _TOLD_OF_THE_REST == 0
+    return language_of(texts_of(row))[0] if is_told and not isinstance(row, Rejected) else ""
+
+
+def _tell_spilling(stats: str) -> None:
+    """Warns where Ray's object store was too small for the blocks on their way."""
+    spilled = re.search(r"Spilled to disk: (\d+)MB", stats)
+    if spilled and int(spilled[1]):
+        logger.warning(
+            "Ray's object store was too small and moved %s MB to disk on the way, which is slow. "
+            "Give it more memory (ray start --object-store-memory), or run fewer tasks at once.",
+            spilled[1],
+        )
+
+
 @lru_cache(maxsize=4)
 def _load_processor_once(folder: str) -> Any:
     return load_processor(folder)
@@ -178,7 +204,7 @@ def _shard_table(samples: list[_Sample]) -> pa.Table:
         "weight": pa.array([sample.weight for sample in samples], pa.float32()),
         "left_out": pa.array([sample.left_out for sample in samples], pa.int64()),
         "truncated": pa.array([e.truncated if e else 0 for e in examples], pa.int32()),
-        "content": [sample.content for sample in samples],
+        "content": pa.array([sample.content for sample in samples], pa.uint64()),
         "labels": pa.array([sample.labels for sample in samples], pa.list_(pa.string())),
         "language": [sample.language for sample in samples],
         "signature": pa.array([sample.signature for sample in samples], pa.list_(pa.uint32())),
@@ -196,14 +222,14 @@ def _shard_table(samples: list[_Sample]) -> pa.Table:
     return pa.table(columns)
 
 
-def _content_hash(encoded: Encoded) -> str:
-    """A hash of what a row says, without its labels; empty for a rejected row."""
+def _content_hash(encoded: Encoded) -> int:
+    """A hash of what a row says, without its labels; 0 for a rejected row."""
     if isinstance(encoded, Rejected):
-        return ""
+        return 0
     digest = hashlib.sha256()
     for name in sorted(set(encoded.arrays) - {"labels"}):
         digest.update(encoded.arrays[name].tobytes())
-    return digest.hexdigest()[:16]
+    return int.from_bytes(digest.digest()[:8], "big")
 
 
 def encode(
@@ -217,20 +243,23 @@ def encode(
     seed: int = 0,
     quality: Quality = _NO_QUALITY,
 ) -> None:
-    """Writes the encoded rows of ``source`` as Parquet files into ``out_dir``.
+    """Writes the encoded rows of ``source`` as shards into ``out_dir``.
 
     Rows are repaired and checked as ``quality`` says. Every accepted one is followed by the
     changed copies that ``augment`` makes of it, drawn from ``seed`` and the row's position.
 
     Raises:
-        DataError: a file cannot be read.
+        DataError: a file cannot be read, or a shard not be written.
     """
     slices = source.slices()
     rows = _EncodeRows(task, str(processor_dir), tuple(augment), seed, quality)
     pipeline = read_rows(source, slices).map_batches(
         cast(Any, rows),
         batch_size=256,
-        compute=ray.data.TaskPoolStrategy(size=min(num_tasks, len(slices))),
+        compute=ray.data.TaskPoolStrategy(size=num_tasks),
     )
-    with readable_errors():
-        pipeline.write_parquet(str(out_dir))
+    with readable_errors(), warnings.catch_warnings():
+        # few rows are fewer blocks than tasks, which Ray finds worth a warning
+        warnings.filterwarnings("ignore", "The maximum number of concurrent tasks")
+        pipeline.write_datasink(ShardSink(out_dir))
+    _tell_spilling(pipeline.stats())

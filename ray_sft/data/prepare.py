@@ -6,17 +6,20 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
 from ray_sft.core import Config, DataError
 from ray_sft.data.augment import AnyAugmentation
 from ray_sft.data.changes import Change, find_changes
 from ray_sft.data.encode import encode
-from ray_sft.data.quality import Quality, find_duplicates
+from ray_sft.data.index import write_index
+from ray_sft.data.quality import Duplicates, Quality, find_duplicates
 from ray_sft.data.rows import column_values, split_position
 from ray_sft.data.schema import Splits, check_columns
 from ray_sft.data.sources import Source
-from ray_sft.data.store import SampleStore, SplitSummary, write_removed
+from ray_sft.data.store import SampleStore
+from ray_sft.data.summary import SplitSummary
 from ray_sft.tasks import AnyTask
 
 __all__ = ["DataSummary", "prepare", "resolve_task", "write_rejected"]
@@ -69,9 +72,8 @@ def prepare(
     ``quality`` says which rows are used, and what is done to their texts first.
     """
     quality = quality or Quality()
-    summaries = {}
     for split, source in splits.items().items():
-        summaries[split] = _encode_split(
+        _encode_split(
             source,
             task,
             processor_dir,
@@ -81,11 +83,18 @@ def prepare(
             quality=quality,
             seed=seed,
         )
-    if quality.duplicates != "keep" or quality.leaks == "remove":
-        _remove_duplicates(out_dir, quality)
-        summaries["train"] = SampleStore(out_dir / "train").summary()
+    removed = _duplicates(out_dir, quality)
+    summaries = {
+        split: _index_split(
+            source,
+            out_dir / split,
+            augment=augment if split == "train" else (),
+            removed=removed if split == "train" else None,
+        )
+        for split, source in splits.items().items()
+    }
     stores = {split: SampleStore(out_dir / split) for split in summaries}
-    shared = len(stores["train"].content() & stores["eval"].content())
+    shared = len(np.intersect1d(stores["train"].contents, stores["eval"].contents))
     if shared:
         logger.warning("%d evaluation rows stand in the training data too", shared)
     return DataSummary(
@@ -105,7 +114,7 @@ def _encode_split(
     augment: Sequence[AnyAugmentation],
     quality: Quality,
     seed: int,
-) -> SplitSummary:
+) -> None:
     shutil.rmtree(out_dir, ignore_errors=True)
     encode(
         source,
@@ -117,8 +126,17 @@ def _encode_split(
         quality=quality,
         seed=seed,
     )
+
+
+def _index_split(
+    source: Source,
+    out_dir: Path,
+    *,
+    augment: Sequence[AnyAugmentation],
+    removed: Duplicates | None,
+) -> SplitSummary:
     try:
-        summary = SampleStore(out_dir).summary()
+        summary = write_index(out_dir, removed=removed)
     except DataError as error:
         raise DataError(f"data '{source.title}': {error}") from None
     if summary.num_rejected:
@@ -133,8 +151,10 @@ def _encode_split(
     return summary
 
 
-def _remove_duplicates(out_dir: Path, quality: Quality) -> None:
-    """Leaves beside the shards of training which of their rows are not to be used."""
+def _duplicates(out_dir: Path, quality: Quality) -> Duplicates | None:
+    """Which training rows are not to be used, where the recipe asks."""
+    if quality.duplicates == "keep" and quality.leaks == "report":
+        return None
     found = find_duplicates(
         out_dir / "train",
         out_dir / "eval",
@@ -142,7 +162,6 @@ def _remove_duplicates(out_dir: Path, quality: Quality) -> None:
         leaks=quality.leaks == "remove",
         exact=quality.duplicates != "keep",
     )
-    write_removed(out_dir / "train", found)
     if len(found.positions):
         logger.warning(
             "%d training rows removed: %d say what an earlier one says, %d what evaluation says",
@@ -150,6 +169,7 @@ def _remove_duplicates(out_dir: Path, quality: Quality) -> None:
             (~found.is_leak).sum(),
             found.is_leak.sum(),
         )
+    return found
 
 
 def _report_copies(

@@ -23,6 +23,7 @@ __all__ = [
     "as_json",
     "as_list",
     "column_values",
+    "in_order",
     "iterate_positions",
     "iterate_rows",
     "position_of",
@@ -127,6 +128,17 @@ def read_rows(source: Source, slices: list[Slice]) -> ray.data.Dataset:
     items = [{"slice": number} for number in range(len(slices))]
     files = ray.data.from_items(items, override_num_blocks=len(slices))
     return files.map_batches(cast(Any, _ReadRows(source, slices)), batch_size=1)
+
+
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Ray Data keeps the order of rows here, whichever task ends first."""
+    options = ray.data.DataContext.get_current().execution_options
+    former, options.preserve_order = options.preserve_order, True
+    try:
+        yield
+    finally:
+        options.preserve_order = former
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ray_sft.models import Lora
 from ray_sft.objectives import AnyObjective, Distillation
 from ray_sft.tasks import AnyTask
 from ray_sft.training.config import Train
-from ray_sft.training.loop import WEIGHTS, Job, run_worker
+from ray_sft.training.job import WEIGHTS, Job
 from ray_sft.training.progress import ProgressReader, RecordLog
 
 __all__ = ["Resources", "choose_resources", "train_model"]
@@ -109,6 +109,8 @@ def train_model(
     Raises:
         TrainingError: the run did not finish.
     """
+    from ray_sft.training.loop import run_worker  # DeepSpeed: seconds, and only where it trains
+
     resources = choose_resources(train, _nodes())
     log = RecordLog.remote()  # type: ignore[attr-defined]
     job = Job(

@@ -12,7 +12,6 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,13 @@ from ray_sft.core import TrainingError
 from ray_sft.data import Mixture, SampleStore, StepPlan
 from ray_sft.models import (
     HeadView,
-    Lora,
     load_processor,
     load_tasks,
     use_segmented_attention,
     uses_heads,
 )
-from ray_sft.objectives import AnyObjective, Distillation, wrap_all
+from ray_sft.objectives import wrap_all
 from ray_sft.tasks import (
-    AnyTask,
     Array,
     Batch,
     Example,
@@ -48,32 +45,10 @@ from ray_sft.tasks import (
 from ray_sft.training.config import Train
 from ray_sft.training.engine import Engine, resolve_precision
 from ray_sft.training.evaluate import evaluate_sharded
+from ray_sft.training.job import WEIGHTS, Job
 from ray_sft.training.schedule import learning_rate
 
-__all__ = ["Job", "Loop", "run_worker", "step_micro_batches", "total_steps"]
-
-WEIGHTS = "weights"
-"""Folder of the last checkpoint that holds the finished model."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Everything a worker needs, as plain values."""
-
-    tasks: Mapping[str, AnyTask]
-    train: Train
-    model: str
-    processor: str
-    data_dirs: Mapping[str, str]
-    """By task, the folder with the encoded shards in ``train`` and ``eval``."""
-    threads: int
-    log: Any
-    """Handle of the actor that gathers records."""
-    objectives: tuple[AnyObjective, ...] = ()
-    adapter: Lora | None = None
-    teacher: str = ""
-    """Folder of the model that ``distillation`` follows."""
-    distillation: Distillation | None = None
+__all__ = ["Loop", "run_worker", "step_micro_batches", "total_steps"]
 
 
 def total_steps(plan: StepPlan, train: Train) -> int:

@@ -4,14 +4,14 @@ import json
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from ray_sft.data import Conll, Jsonl, SampleStore, Splits, column_values, prepare
 from ray_sft.data.augment import Augmentation, CharacterNoise, Eda, SurfaceNoise, copies_of
 from ray_sft.data.encode import _EncodeRows
+from ray_sft.data.index import write_index
 from ray_sft.data.rows import RowBlock, iterate_positions
+from ray_sft.data.shards import write_shard
 from ray_sft.models import train_tokenizer
 from ray_sft.tasks import SequenceClassification
 from tests.factories import AUGMENTATIONS
@@ -42,16 +42,20 @@ def batch(rows, positions):
 
 
 def store_of(tables, folder):
-    folder.mkdir()
     for number, table in enumerate(tables):
-        pq.write_table(table, folder / f"{number}.parquet")
+        write_shard(folder, f"{number}", [table])
+    write_index(folder)
     return SampleStore(folder)
 
 
 def lines(store):
-    """What is trained, without the order of columns in which it was written."""
-    table = pa.concat_tables([store.accepted, store.rejected], promote_options="default")
-    return sorted(table.to_pylist(), key=lambda line: (line["position"], line["copy"]))
+    """What is trained, and what is not, in order."""
+    columns = (store.positions, store.copy_numbers, store.contents, store.lengths, store.weights)
+    known = zip(*(column.tolist() for column in columns), strict=True)
+    arrays = [
+        {name: array.tolist() for name, array in example.arrays.items()} for example in store.all()
+    ]
+    return [*zip(known, arrays, strict=True), *store.rejected.to_pylist(), store.summary()]
 
 
 def test_copies_do_not_depend_on_how_rows_are_cut_into_batches(processor_dir, tmp_path):
@@ -64,21 +68,19 @@ def test_copies_do_not_depend_on_how_rows_are_cut_into_batches(processor_dir, tm
         ]
         found.append(store_of(tables[::-1], tmp_path / f"{size}"))
     assert lines(found[0]) == lines(found[1]) == lines(found[2])
-    ids = np.stack([found[0].accepted["position"], found[0].accepted["copy"]], axis=1).tolist()
+    ids = np.stack([found[0].positions, found[0].copy_numbers], axis=1).tolist()
     assert ids == sorted(ids)
-    assert found[0].accepted["lineage"].to_pylist()[:4] == [
-        "",
-        "character_noise#1",
-        "character_noise#2",
-        "eda#1",
-    ]
+    assert ids[:4] == [[0, 0], [0, 1], [0, 2], [0, 3]]
+    assert found[0].copies("character_noise", limit=3) == [(0, 1), (0, 2), (1, 1)]
+    assert found[0].copies("eda", limit=2) == [(0, 3), (1, 3)]
+    assert found[0].copies("nothing", limit=2) == []
 
 
 def test_a_copy_is_the_encoded_changed_row(processor_dir, tmp_path):
     actor = _EncodeRows(TASK, str(processor_dir), AUGMENT, seed=5)
     store = store_of([actor(batch(ROWS, range(40)))], tmp_path / "shards")
     examples = store.all()
-    columns = zip(*(store.accepted[c].to_pylist() for c in ("position", "copy")), strict=True)
+    columns = zip(store.positions.tolist(), store.copy_numbers.tolist(), strict=True)
     for (position, copy), example in zip(columns, examples, strict=True):
         row = ROWS[position]
         if copy:

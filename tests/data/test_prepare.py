@@ -15,6 +15,7 @@ from ray_sft.data import (
     write_rejected,
 )
 from ray_sft.data.augment import SurfaceNoise
+from ray_sft.data.rows import position_of
 from ray_sft.models import train_tokenizer
 from ray_sft.tasks import SequenceClassification
 
@@ -67,7 +68,8 @@ def test_every_row_is_accepted_in_order_or_rejected_with_a_reason(tmp_path, proc
     assert train.num_truncated > 0
     assert summary.num_shared == 2
     store = SampleStore(tmp_path / "out" / "train")
-    assert store.accepted["row_id"].to_pylist() == [f"r{n}" for n in range(500)]
+    expected = [position_of(0, n) for n in range(300)] + [position_of(1, n) for n in range(200)]
+    assert store.positions.tolist() == expected
     assert [int(e.arrays["labels"]) for e in store.examples([0, 1, 499])] == [0, 1, 1]
     assert all(e.length == len(e.arrays["input_ids"]) for e in store.all())
     path = tmp_path / "rejected.jsonl"
@@ -154,7 +156,7 @@ def test_rows_that_say_the_same_are_removed_where_the_recipe_asks(tmp_path, proc
     }
     assert summary.splits["train"].num_augmented > 0
     store = SampleStore(tmp_path / "clean" / "train")
-    assert not {"again", "near", "leak", "long"} & set(store.accepted["row_id"].to_pylist())
+    assert set(store.positions.tolist()) == {*range(30), 32}
 
 
 def test_leaving_out_every_row_is_an_error(tmp_path, processor_dir):

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification, LlamaConfig,
 from ray_sft.models import train_tokenizer
 from ray_sft.tasks import AnyTask, CausalLanguageModel, SequenceClassification
 from ray_sft.training import Train
-from ray_sft.training.loop import Job
+from ray_sft.training.job import Job
 from tests.ray_session import local_ray
 from tests.training.worlds import write_shards
 

@@ -11,7 +11,7 @@ from ray_sft.data import Mixture, SampleStore
 from ray_sft.models import HeadedEncoder, HeadView, Lora, load_processor, load_tasks
 from ray_sft.tasks import SequenceClassification, TokenClassification
 from ray_sft.training import Train
-from ray_sft.training.loop import Job
+from ray_sft.training.job import Job
 from tests.training.conftest import sentence
 from tests.training.worlds import gradients, records, run_world, train, write_shards
 

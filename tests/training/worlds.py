@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from ray_sft.data.encode import _EncodeRows
+from ray_sft.data.index import write_index
 from ray_sft.data.rows import RowBlock
+from ray_sft.data.shards import write_shard
 from ray_sft.tasks import AnyTask
-from ray_sft.training.loop import Job, Loop
+from ray_sft.training.job import Job
+from ray_sft.training.loop import Loop
 
 
 def free_port() -> int:
@@ -28,12 +30,12 @@ def free_port() -> int:
 
 def write_shards(task: AnyTask, processor_dir: Path, rows: Sequence[dict], out_dir: Path) -> None:
     """The shards that the data stage would write for ``rows``."""
-    out_dir.mkdir(parents=True)
     block = RowBlock()
     for position, row in enumerate(rows):
         block.add(position, json.dumps(row))
     table = _EncodeRows(task, str(processor_dir))(block.columns())
-    pq.write_table(table, out_dir / "part.parquet")
+    write_shard(out_dir, "part", [table])
+    write_index(out_dir)
 
 
 def run_world(function: Callable[..., None], world_size: int, *args: Any) -> None:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 import xxhash
 
+from ray_sft.data.shards import read_shard_rows, row_files
 from ray_sft.tasks import Array
 
 __all__ = ["NUM_PERMUTATIONS", "Duplicates", "find_duplicates", "signature"]
@@ -117,8 +116,7 @@ def _accepted(folder: Path) -> tuple[Array, Array]:
     """Positions and content hashes of the accepted rows of a split."""
     positions, contents = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
     for batch in _batches(folder, ["position", "copy", "content"]):
-        hashes = [int(text or "0", 16) for text in batch["content"].to_pylist()]
-        content = np.asarray(hashes, dtype=np.uint64)  # numpy's own guess would be a float
+        content = batch["content"].to_numpy()
         is_row = (batch["copy"].to_numpy() == 0) & (content != 0)
         positions.append(batch["position"].to_numpy()[is_row])
         contents.append(content[is_row])
@@ -126,9 +124,8 @@ def _accepted(folder: Path) -> tuple[Array, Array]:
 
 
 def _batches(folder: Path, columns: list[str]) -> Any:
-    for file in sorted(folder.glob("*.parquet")):
-        for batch in pq.ParquetFile(file).iter_batches(_CHUNK, columns=columns):
-            yield pa.table(batch)
+    for file in row_files(folder).values():
+        yield from read_shard_rows(file, columns)
 
 
 def _same_content(rows: _Rows) -> Array:

@@ -3,15 +3,15 @@
 import json
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from ray_sft.data import SampleStore
 from ray_sft.data.encode import _EncodeRows
+from ray_sft.data.index import write_index
 from ray_sft.data.quality import Quality, find_duplicates
 from ray_sft.data.quality.duplicates import NUM_PERMUTATIONS, signature
 from ray_sft.data.rows import RowBlock
-from ray_sft.data.store import write_removed
+from ray_sft.data.shards import write_shard
 from ray_sft.models import train_tokenizer
 from ray_sft.tasks import SequenceClassification
 
@@ -42,13 +42,12 @@ def processor_dir(tmp_path_factory):
 
 def write(folder, processor_dir, texts, *, files=1):
     """Shards of texts; the first ones stand in the last file."""
-    folder.mkdir(parents=True)
     encode = _EncodeRows(TASK, str(processor_dir), quality=Quality(duplicates="near"))
     for number, places in enumerate(np.array_split(np.arange(len(texts)), files)[::-1]):
         block = RowBlock()
         for place in places.tolist():
             block.add(place, json.dumps({"text": texts[place], "label": "x"}))
-        pq.write_table(encode(block.columns()), folder / f"{number}.parquet")
+        write_shard(folder, f"{number}", [encode(block.columns())])
     return folder
 
 
@@ -109,9 +108,9 @@ def test_the_first_of_a_group_stays_whatever_the_order_of_the_shards(tmp_path, p
         found = find_duplicates(train, evaluation, similarity=1.0, leaks=True, exact=True)
         assert found.positions.tolist() == [2, 4, 5, 6]
         assert found.originals.tolist() == [0, 1, 0, 0]
-        write_removed(train, found)
+        write_index(train, removed=found)
         store = SampleStore(train)
-        assert store.accepted["position"].to_pylist() == [0, 1, 3]
+        assert store.positions.tolist() == [0, 1, 3]
         assert store.rejected["original"].to_pylist() == [0, 1, 0, 0]
         summary = store.summary()
         assert (summary.num_rows, summary.num_accepted, summary.num_rejected) == (7, 3, 4)

@@ -1,0 +1,116 @@
+"""The rows of training and their changed copies, written out for people and other programs."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from ray_sft.core import Config
+from ray_sft.data.augment import AnyAugmentation, copies_of
+from ray_sft.data.quality import Quality, RowCheck
+from ray_sft.data.rows import in_order, read_rows, readable_errors, split_position
+from ray_sft.data.sources import Source
+from ray_sft.tasks import Array, Rejected, Row
+
+__all__ = ["AugmentedSummary", "write_augmented"]
+
+
+class AugmentedSummary(Config):
+    """How many lines were written."""
+
+    num_rows: int
+    """Rows of the source."""
+    num_copies: int
+    """Changed copies of them."""
+    num_rejected: int
+    """Rows that could not be used, which are not among the lines."""
+    num_unchanged: int
+    """Copies left out, since they are as the row itself or as another copy of it."""
+
+
+def write_augmented(
+    source: Source,
+    augment: Sequence[AnyAugmentation],
+    quality: Quality,
+    path: Path,
+    *,
+    seed: int,
+    on_rows: Callable[[int], None] = lambda _: None,
+) -> AugmentedSummary:
+    """Writes JSON lines: every row as it is trained on, each followed by its changed copies.
+
+    A line has the columns of the row and a ``lineage``: the ``parent`` (file and row number of the
+    source) and the ``operation`` that changed it, empty for the row itself. The file is there when
+    it is whole.
+
+    Raises:
+        DataError: the source cannot be read.
+    """
+    counts = dict.fromkeys(AugmentedSummary.model_fields, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    with readable_errors(), draft.open("w", encoding="utf-8") as file:
+        for line in _lines(source, tuple(augment), quality, seed):
+            counts[line["counts"]] += 1
+            counts["num_unchanged"] += int(line["unchanged"])
+            if line["text"]:
+                file.write(line["text"] + "\n")
+            on_rows(counts["num_rows"])
+    draft.replace(path)
+    return AugmentedSummary(**counts)
+
+
+def _lines(
+    source: Source, augment: tuple[AnyAugmentation, ...], quality: Quality, seed: int
+) -> Iterator[dict[str, Any]]:
+    rows = read_rows(source, source.slices())
+    lines = rows.map_batches(cast(Any, _Change(augment, RowCheck(quality), seed)), batch_size=256)
+    with in_order():
+        yield from lines.iter_rows()
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Rows to the lines of rows and copies; runs as a Ray task per block."""
+
+    augment: tuple[AnyAugmentation, ...]
+    check: RowCheck
+    seed: int
+
+    def __call__(self, batch: dict[str, Array]) -> dict[str, Array]:
+        lines: list[tuple[str, str, int]] = []
+        for position, text, left_out in zip(
+            batch["position"].tolist(), batch["row"], batch["left_out"], strict=True
+        ):
+            if not left_out:
+                given = json.loads(text)
+                row = Rejected("") if given is None else self.check(given)
+                lines += self._of_row(position, row)
+        return {
+            "text": np.asarray([text for text, _, _ in lines], dtype=object),
+            "counts": np.asarray([name for _, name, _ in lines], dtype=object),
+            "unchanged": np.asarray([unchanged for _, _, unchanged in lines], dtype=np.int64),
+        }
+
+    def _of_row(self, position: int, row: Row | Rejected) -> list[tuple[str, str, int]]:
+        if isinstance(row, Rejected):
+            return [("", "num_rejected", 0)]
+        seen = [dict(row)]
+        lines = [(_line(row, position, ""), "num_rows", 0)]
+        unchanged = 0
+        for copy in copies_of(row, position, self.augment, seed=self.seed):
+            if copy.row in seen:
+                unchanged += 1
+            else:
+                seen.append(copy.row)
+                lines.append((_line(copy.row, position, copy.lineage), "num_copies", 0))
+        return [(lines[0][0], "num_rows", unchanged), *lines[1:]]
+
+
+def _line(row: Row, position: int, operation: str) -> str:
+    file, number = split_position(position)
+    lineage = {"parent": {"file": file, "row": number}, "operation": operation}
+    return json.dumps({**row, "lineage": lineage}, ensure_ascii=False, default=str)

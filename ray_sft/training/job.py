@@ -1,0 +1,35 @@
+"""What a worker is sent: plain values, without the engine that works on them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray_sft.models import Lora
+from ray_sft.objectives import AnyObjective, Distillation
+from ray_sft.tasks import AnyTask
+from ray_sft.training.config import Train
+
+__all__ = ["WEIGHTS", "Job"]
+
+WEIGHTS = "weights"
+"""Folder of the last checkpoint that holds the finished model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything a worker needs, as plain values."""
+
+    tasks: Mapping[str, AnyTask]
+    train: Train
+    model: str
+    processor: str
+    data_dirs: Mapping[str, str]
+    """By task, the folder with the encoded shards in ``train`` and ``eval``."""
+    threads: int
+    log: Any
+    """Handle of the actor that gathers records."""
+    objectives: tuple[AnyObjective, ...] = ()
+    adapter: Lora | None = None
+    teacher: str = ""
+    """Folder of the model that ``distillation`` follows."""
+    distillation: Distillation | None = None
