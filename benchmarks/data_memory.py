@@ -8,6 +8,7 @@ that process and everything below it: what they hold together, pages that they s
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,7 @@ def prepare_rows(path: Path, folder: Path) -> None:
         log_to_driver=False,
     )
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     few = path.with_suffix(".few.jsonl")
     with path.open(encoding="utf-8") as source, few.open("w", encoding="utf-8") as target:
         target.writelines(line for line, _ in zip(source, range(100), strict=False))

@@ -29,7 +29,13 @@ from ray_sft.data.augment import AnyAugmentation, Copy, copies_of
 from ray_sft.data.quality import Quality, RowCheck
 from ray_sft.data.quality.duplicates import signature
 from ray_sft.data.quality.row_check import language_of
-from ray_sft.data.rows import as_list, read_rows, readable_errors, split_position
+from ray_sft.data.rows import (
+    as_list,
+    read_rows,
+    readable_errors,
+    small_blocks,
+    split_position,
+)
 from ray_sft.data.shards import LEFT_OUT, ShardSink
 from ray_sft.data.sources import Source
 from ray_sft.data.texts import texts_of
@@ -253,13 +259,11 @@ def encode(
     """
     slices = source.slices()
     rows = _EncodeRows(task, str(processor_dir), tuple(augment), seed, quality)
-    pipeline = read_rows(source, slices).map_batches(
-        cast(Any, rows),
-        batch_size=256,
-        compute=ray.data.TaskPoolStrategy(size=num_tasks),
-    )
-    with readable_errors(), warnings.catch_warnings():
+    with readable_errors(), small_blocks(), warnings.catch_warnings():
         # few rows are fewer blocks than tasks, which Ray finds worth a warning
         warnings.filterwarnings("ignore", "The maximum number of concurrent tasks")
+        pipeline = read_rows(source, slices).map_batches(
+            cast(Any, rows), batch_size=256, compute=ray.data.TaskPoolStrategy(size=num_tasks)
+        )
         pipeline.write_datasink(ShardSink(out_dir))
     _tell_spilling(pipeline.stats())

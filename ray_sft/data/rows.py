@@ -29,10 +29,12 @@ __all__ = [
     "position_of",
     "read_rows",
     "readable_errors",
+    "small_blocks",
     "split_position",
 ]
 
 _ROWS_PER_BLOCK = 2048
+_BLOCK_BYTES = 4 * 1024 * 1024
 _FILE_BITS = 40
 
 
@@ -128,6 +130,21 @@ def read_rows(source: Source, slices: list[Slice]) -> ray.data.Dataset:
     items = [{"slice": number} for number in range(len(slices))]
     files = ray.data.from_items(items, override_num_blocks=len(slices))
     return files.map_batches(cast(Any, _ReadRows(source, slices)), batch_size=1)
+
+
+@contextmanager
+def small_blocks() -> Iterator[None]:
+    """Ray Data hands on blocks of a few megabytes here.
+
+    With its own 128 MB, a file of 200 MB is two pieces of work, and a worker holds one of them in
+    each of the forms that it passes through.
+    """
+    context = ray.data.DataContext.get_current()
+    former, context.target_max_block_size = context.target_max_block_size, _BLOCK_BYTES
+    try:
+        yield
+    finally:
+        context.target_max_block_size = former
 
 
 @contextmanager

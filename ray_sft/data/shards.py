@@ -38,6 +38,8 @@ BATCH_ROWS = 64
 LEFT_OUT = -1
 """Number in place of a copy's on a line that only counts rows that the recipe does not want."""
 
+_SHARD_BYTES = 64 * 1024 * 1024
+"""Of the blocks that are held until a shard of them is written."""
 _ROWS = ".rows.parquet"
 _READ_ROWS = 1 << 16
 _PREFIXES = ("array.", "scalar.")
@@ -51,8 +53,15 @@ class ShardSink(Datasink[None]):
         self.folder = folder
 
     def write(self, blocks: Iterable[Block], ctx: Any) -> None:
-        """See Ray's `Datasink.write`; a task that is run again takes the same name."""
-        write_shard(self.folder, f"{ctx.task_idx:06}", blocks)
+        """See Ray's `Datasink.write`; a task that is run again takes the same names."""
+        kept: list[Any] = []
+        number = 0
+        for block in blocks:
+            kept.append(block)
+            if sum(table.nbytes for table in kept) >= _SHARD_BYTES:
+                write_shard(self.folder, f"{ctx.task_idx:06}-{number:04}", kept)
+                kept, number = [], number + 1
+        write_shard(self.folder, f"{ctx.task_idx:06}-{number:04}", kept)
 
 
 def write_shard(folder: Path, name: str, tables: Iterable[Any]) -> None:
