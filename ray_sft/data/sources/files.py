@@ -30,6 +30,8 @@ class Files(Source, ABC):
     machine or a URI such as ``s3://bucket/folder``."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
+    rows_are_alike: ClassVar[bool] = True
+    """Whether every row of a file has the file's columns."""
 
     @property
     def title(self) -> str:
@@ -62,12 +64,13 @@ class Files(Source, ABC):
         Raises:
             DataError: the file lacks a column that the recipe names.
         """
-        names = self.column_names(chosen.part) or [] if self.columns else []
-        if missing := [name for name in self.columns.values() if names and name not in names]:
-            raise DataError(
-                f"data file '{chosen.part}' has no column '{missing[0]}' (it has: "
-                f"{', '.join(names)}), which the recipe names in columns."
-            )
+        if self.columns and self.rows_are_alike:
+            names = self.column_names(chosen.part) or []
+            if missing := [name for name in self.columns.values() if name not in names]:
+                raise DataError(
+                    f"data file '{chosen.part}' has no column '{missing[0]}' (it has: "
+                    f"{', '.join(names)}), which the recipe names in columns."
+                )
         return super().rows(chosen)
 
     def _files(self) -> list[StoredFile]:

@@ -14,6 +14,7 @@ class Jsonl(TextFile):
     """One JSON object a line."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
+    rows_are_alike: ClassVar[bool] = False
 
     source: Literal["jsonl"] = "jsonl"
 

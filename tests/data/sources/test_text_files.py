@@ -90,6 +90,13 @@ def test_a_second_file_without_a_named_column_is_an_error_that_names_it(tmp_path
         list(source.rows(second))
 
 
+def test_json_objects_may_differ_from_the_first_one(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two", "tag": "x"}\n')
+    source = Jsonl(path=str(tmp_path), columns={"label": "tag"})
+    (chosen,) = source.slices()
+    assert [row["label"] for _, row in source.rows(chosen)] == [None, "x"]
+
+
 BOOK = (
     "# One\n\nIt was night. The rain fell!  Was it late? It was.\n\n"
     "A short one.\n\n" + "word " * 60 + "\n\n天黑了。雨还在下！几点了？没有人知道。\n"
