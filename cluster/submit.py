@@ -98,7 +98,16 @@ def _stages(before: Tree) -> list[dict[str, Tree]]:
 
 
 def _make_absolute(source: Tree, where: str) -> None:
-    """Rewrites a relative path in place; ids of the hub, URLs and the samples stay."""
+    """Rewrites relative paths in place; ids of the hub, URLs and the samples stay.
+
+    Of a list of sources, those of each.
+    """
+    if isinstance(source, dict) and source.get("source") == "several":
+        source = source.get("sources")
+    if isinstance(source, list):
+        for single in source:
+            _make_absolute(single, where)
+        return
     if not isinstance(source, dict) or source.get("source") == "hub":
         return
     path = source.get("path")

@@ -54,7 +54,6 @@ def find_files(path: str, suffixes: Sequence[str]) -> list[StoredFile]:
         is_pattern = any(sign in inner for sign in _WILDCARDS) and not storage.exists(inner)
         if is_pattern:
             found = storage.glob(inner, detail=True)
-            missing = _missing(path)
         elif storage.isdir(inner):
             found = {
                 name: info
@@ -62,17 +61,19 @@ def find_files(path: str, suffixes: Sequence[str]) -> list[StoredFile]:
                 if _plain_name(name).lower().endswith(tuple(suffixes))
                 and not _is_hidden(name.removeprefix(inner))
             }
-            missing = f"folder '{path}' holds no file that ends in {' or '.join(suffixes)}."
+            if not found:
+                raise DataError(
+                    f"folder '{path}' holds no file that ends in {' or '.join(suffixes)}."
+                )
         else:
             found = {inner: storage.info(inner)} if storage.exists(inner) else {}
-            missing = _missing(path)
     files = [
         StoredFile(_full(path, name), int(info["size"] or 0), _version(info))
         for name, info in sorted(found.items())
         if info["type"] == "file"
     ]
     if not files:
-        raise DataError(missing)
+        raise DataError(_missing(path))
     return files
 
 
@@ -161,7 +162,9 @@ def _version(info: dict[str, Any]) -> str:
 
 
 def _missing(path: str) -> str:
-    place = "" if "://" in path else f" (looked from '{Path.cwd()}')"
+    # a job may run in a folder that its cluster has removed since
+    is_absolute = "://" in path or Path(path).expanduser().is_absolute()
+    place = "" if is_absolute else f" (looked from '{Path.cwd()}')"
     return f"data path '{path}' does not exist{place}."
 
 

@@ -41,6 +41,16 @@ def test_paths_that_mean_the_same_everywhere_stay(path):
     assert tree["data"]["intent"]["train"]["path"] == path
 
 
+@pytest.mark.parametrize("form", ["{0}", "{{source: several, sources: {0}}}"])
+def test_paths_of_several_sources_become_absolute(folder, form):
+    both = "[{source: csv, path: rows/train.csv}, {source: hub, path: owner/set}]"
+    tree = resolve_recipe("mine.yaml", [f"data.intent.train={form.format(both)}"])
+    train = tree["data"]["intent"]["train"]
+    first, second = train["sources"] if isinstance(train, dict) else train
+    assert first["path"] == str(folder / "rows" / "train.csv")
+    assert second["path"] == "owner/set"
+
+
 @pytest.mark.usefixtures("folder")
 def test_a_hub_id_is_no_path():
     overrides = ["data.intent.train.path=owner/set", "data.intent.train.source=hub"]

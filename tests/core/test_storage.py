@@ -108,6 +108,17 @@ def test_what_cannot_be_found_is_named(path, message):
         find_files(path, ())
 
 
+def test_an_absolute_path_is_found_from_a_folder_that_is_gone(tmp_path, monkeypatch):
+    """Where Ray runs the entrypoint of a job, the folder may be removed meanwhile."""
+    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert [file.num_bytes for file in find_files(f"{tmp_path}/a.csv", ())] == [1]
+    with pytest.raises(DataError, match=r"b\.csv' does not exist\."):
+        find_files(f"{tmp_path}/b.csv", ())
+
+
 def test_a_version_changes_with_the_file(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("x")
