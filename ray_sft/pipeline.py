@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,8 @@ from ray_sft.compression import Compress, StepReport, compress
 from ray_sft.core import BundleError
 from ray_sft.data import (
     SampleStore,
-    Source,
     iterate_rows,
+    iterate_texts,
     prepare,
     resolve_task,
     write_rejected,
@@ -41,7 +41,7 @@ from ray_sft.ray_session import cluster_cpus
 from ray_sft.recipe import EarlierStage, Recipe
 from ray_sft.run_folder import RunFolder, StageReport, fingerprint
 from ray_sft.stage_reports import bundle_report, data_report, train_report
-from ray_sft.tasks import Example, Task
+from ray_sft.tasks import Example
 from ray_sft.training import train_model
 
 __all__ = ["Pipeline", "Watcher", "check_recipe"]
@@ -230,13 +230,16 @@ class Pipeline:
         )
         seed = stages[0].train.seed
         contents = [source.fingerprint() for source in rows.values()]
-        inputs = fingerprint("initial", name, contents, self.recipe.vocab_size, seed, max_length)
+        inputs = fingerprint(
+            *("initial", name, contents, stages[0].quality.model_dump(mode="json")),
+            *(self.recipe.vocab_size, seed, max_length),
+        )
         out_dir = self.folder.path / "initial"
 
         def work() -> StageReport:
             save_from_scratch(
                 name,
-                _texts(stages[0].tasks, rows),
+                iterate_texts(stages[0].tasks, rows, stages[0].quality),
                 out_dir,
                 vocab_size=self.recipe.vocab_size,
                 max_length=max_length,
@@ -360,7 +363,9 @@ class Pipeline:
             writer.write_samples(
                 sample
                 for name, predictor in predictors.items()
-                for sample in record_samples(predictor, iterate_rows(stage.data[name].eval))
+                for sample in record_samples(
+                    predictor, iterate_rows(stage.data[name].eval, stage.quality)
+                )
             )
             writer.write_card(model_card(manifest, {stage.name: figures}))
             return writer.finish(manifest)
@@ -375,13 +380,6 @@ class Pipeline:
             for name in stage.tasks
             for split in ("train", "eval")
         ]
-
-
-def _texts(tasks: Mapping[str, Task], sources: Mapping[str, Source]) -> Iterator[str]:
-    """The texts of all rows; the data stage reports those that have none."""
-    for name, source in sources.items():
-        for row in iterate_rows(source):
-            yield from tasks[name].texts(row)
 
 
 def _are_whole(outputs: list[Path]) -> bool:

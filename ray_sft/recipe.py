@@ -1,7 +1,7 @@
 """The recipe: one YAML page that says everything about a run."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -72,7 +72,7 @@ class Recipe(Stage):
     """Size of the vocabulary that a model made from scratch learns from the run's text."""
     before: tuple[EarlierStage, ...] = ()
     """Stages that run first, each on the model of the one before. One without ``data`` reads the
-    rows of the recipe's first task."""
+    rows of the recipe's first task, and takes its ``quality``."""
     compress: Compress | None = None
     """What to make of the trained model; leave it out to keep only that."""
 
@@ -96,7 +96,7 @@ class Recipe(Stage):
     def stages(self) -> list[EarlierStage]:
         """All stages in order, the last under the name ``trained``, each with its own data."""
         earlier = [
-            stage if stage.data else stage.model_copy(update={"data": self._own_rows(stage)})
+            stage if stage.data else stage.model_copy(update=self._own_rows(stage))
             for stage in self.before
         ]
         shared = {name: getattr(self, name) for name in Stage.model_fields}
@@ -112,10 +112,15 @@ class Recipe(Stage):
         )
         return self.model_copy(update={"data": _first_rows(self.data, count), "before": before})
 
-    def _own_rows(self, stage: Stage) -> dict[str, Splits]:
-        """The rows of the recipe's first task, with the columns that a task of ``stage`` reads."""
+    def _own_rows(self, stage: Stage) -> dict[str, Any]:
+        """The rows of the recipe's first task, with the columns that a task of ``stage`` reads.
+
+        They are masked and checked as the recipe says, unless the stage says otherwise.
+        """
         splits = next(iter(self.data.values()))
-        return {name: splits.mapping(tuple(task.columns)) for name, task in stage.tasks.items()}
+        data = {name: splits.mapping(tuple(task.columns)) for name, task in stage.tasks.items()}
+        own = {} if "quality" in stage.model_fields_set else {"quality": self.quality}
+        return {"data": data, **own}
 
 
 def _first_rows(data: Mapping[str, Splits], count: int) -> dict[str, Splits]:

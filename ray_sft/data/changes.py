@@ -6,6 +6,7 @@ from typing import Any
 
 from ray_sft.core import Config
 from ray_sft.data.augment import AnyAugmentation, copies_of
+from ray_sft.data.quality import Quality
 from ray_sft.data.rows import as_json, iterate_positions
 from ray_sft.data.sources import Source
 from ray_sft.data.store import SampleStore
@@ -28,6 +29,7 @@ def find_changes(
     store: SampleStore,
     augment: Sequence[AnyAugmentation],
     *,
+    quality: Quality,
     seed: int,
     limit: int = 3,
 ) -> dict[str, list[Change]]:
@@ -36,7 +38,7 @@ def find_changes(
     wanted = {kind: store.copies(kind, limit=limit) for kind in kinds}
     missing = {position for copies in wanted.values() for position, _ in copies}
     changes: dict[str, list[Change]] = {kind: [] for kind in kinds}
-    rows = iterate_positions(source)
+    rows = iterate_positions(source, quality)
     while missing:
         position, raw = next(rows)
         if position not in missing:

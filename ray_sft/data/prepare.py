@@ -100,7 +100,9 @@ def prepare(
     return DataSummary(
         splits=summaries,
         num_shared=shared,
-        augmentations=find_changes(splits.train, stores["train"], augment, seed=seed),
+        augmentations=find_changes(
+            splits.train, stores["train"], augment, quality=quality, seed=seed
+        ),
     )
 
 

@@ -5,7 +5,7 @@ the same whatever the number of blocks and workers.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,8 +15,9 @@ import ray.data
 import ray.exceptions
 
 from ray_sft.core import DataError
+from ray_sft.data.quality import Quality, RowCheck
 from ray_sft.data.sources import BadRow, LeftOut, Slice, Source
-from ray_sft.tasks import Array, Row
+from ray_sft.tasks import Array, Rejected, Row, Task
 
 __all__ = [
     "RowBlock",
@@ -26,6 +27,7 @@ __all__ = [
     "in_order",
     "iterate_positions",
     "iterate_rows",
+    "iterate_texts",
     "position_of",
     "read_rows",
     "readable_errors",
@@ -175,18 +177,34 @@ def readable_errors() -> Iterator[None]:
         raise
 
 
-def iterate_rows(source: Source) -> Iterator[Row]:
-    """Usable rows in order, read in this process; for tokenizer training and previews."""
-    for _, row in iterate_positions(source):
+def iterate_rows(source: Source, quality: Quality | None = None) -> Iterator[Row]:
+    """Usable rows in order, read in this process; for tokenizer training and previews.
+
+    With ``quality`` as they are trained on: repaired, masked, and only those that it wants.
+    """
+    for _, row in iterate_positions(source, quality):
         yield row
 
 
-def iterate_positions(source: Source) -> Iterator[tuple[int, Row]]:
-    """Usable rows in order with their positions, read in this process."""
+def iterate_positions(source: Source, quality: Quality | None = None) -> Iterator[tuple[int, Row]]:
+    """Usable rows in order with their positions, see `iterate_rows`."""
+    check = RowCheck(quality) if quality else None
     for chosen in source.slices():
         for index, row in source.rows(chosen):
-            if isinstance(row, dict):
-                yield position_of(chosen.number, index), row
+            if not isinstance(row, dict):
+                continue
+            used = check(row) if check else row
+            if not isinstance(used, Rejected):
+                yield position_of(chosen.number, index), used
+
+
+def iterate_texts(
+    tasks: Mapping[str, Task], sources: Mapping[str, Source], quality: Quality
+) -> Iterator[str]:
+    """The texts of all usable rows, as a tokenizer learns from them."""
+    for name, source in sources.items():
+        for row in iterate_rows(source, quality):
+            yield from tasks[name].texts(row)
 
 
 def column_values(source: Source, columns: tuple[str, ...]) -> dict[str, list[str]]:

@@ -5,23 +5,21 @@ from typing import Any
 
 from ray_sft.tasks import Row
 
-__all__ = ["TEXT_COLUMNS", "TEXT_LIST_COLUMNS", "map_texts", "texts_of"]
+__all__ = ["map_texts", "texts_of"]
 
-TEXT_COLUMNS = ("text", "candidate")
-"""Columns that hold a text."""
-TEXT_LIST_COLUMNS = ("history", "tokens")
-"""Columns that hold a list of texts."""
+_TEXT_COLUMNS = ("text", "candidate", "positive", "negatives", "history", "tokens")
+"""Columns that hold a text or a list of texts."""
 
 
 def map_texts(row: Row, edit: Callable[[str], str]) -> dict[str, Any]:
     """``row`` with every text edited; what is not the text that its column should hold stays."""
     changed = dict(row)
-    for column in TEXT_COLUMNS:
-        if isinstance(row.get(column), str):
-            changed[column] = edit(row[column])
-    for column in TEXT_LIST_COLUMNS:
-        if isinstance(row.get(column), list):
-            changed[column] = [_edited(item, edit) for item in row[column]]
+    for column in _TEXT_COLUMNS:
+        value = row.get(column)
+        if isinstance(value, str):
+            changed[column] = edit(value)
+        elif isinstance(value, list):
+            changed[column] = [_edited(item, edit) for item in value]
     if isinstance(row.get("messages"), list):
         changed["messages"] = [_edited_turn(turn, edit) for turn in row["messages"]]
     return changed

@@ -10,11 +10,12 @@ from ray_sft.data import (
     Quality,
     SampleStore,
     Splits,
+    iterate_rows,
     prepare,
     resolve_task,
     write_rejected,
 )
-from ray_sft.data.augment import SurfaceNoise
+from ray_sft.data.augment import Eda, SurfaceNoise
 from ray_sft.data.rows import position_of
 from ray_sft.models import train_tokenizer
 from ray_sft.tasks import SequenceClassification
@@ -157,6 +158,44 @@ def test_rows_that_say_the_same_are_removed_where_the_recipe_asks(tmp_path, proc
     assert summary.splits["train"].num_augmented > 0
     store = SampleStore(tmp_path / "clean" / "train")
     assert set(store.positions.tolist()) == {*range(30), 32}
+
+
+def test_what_is_shown_of_the_rows_is_masked_too(tmp_path, processor_dir):
+    masked = "question of [EMAIL] about a card"
+    train = [*rows(0, 4), ("mail", "question of jo@example.com about a card", "card")]
+    path = write(tmp_path / "train.csv", train[::-1])
+    splits = Splits(train=Csv(path=path), eval=Csv(path=path))
+    quality = Quality(mask=("email",), min_chars=5)
+    summary = prepare(
+        SequenceClassification(labels=("bill", "card")),
+        splits,
+        processor_dir=processor_dir,
+        out_dir=tmp_path / "out",
+        num_tasks=1,
+        quality=quality,
+        augment=(Eda(),),
+    )
+    shown = summary.augmentations["eda"]
+    assert shown[0].before == masked
+    assert "jo@" not in summary.model_dump_json()
+    assert next(iterate_rows(splits.train, quality))["text"] == masked
+    assert not list(iterate_rows(splits.train, Quality(max_chars=5)))
+
+
+@pytest.mark.parametrize("quality", [Quality(duplicates="near"), Quality(leaks="remove")])
+def test_duplicates_among_no_usable_rows_are_none(tmp_path, processor_dir, quality):
+    path = write(tmp_path / "a.csv", [("a", " ", "card"), ("b", " ", "card")])
+    splits = Splits(train=Csv(path=path), eval=Csv(path=path))
+    task = SequenceClassification(labels=("bill", "card"))
+    with pytest.raises(DataError, match="none of the 2 rows can be used"):
+        prepare(
+            task,
+            splits,
+            processor_dir=processor_dir,
+            out_dir=tmp_path / "out",
+            num_tasks=1,
+            quality=quality,
+        )
 
 
 def test_leaving_out_every_row_is_an_error(tmp_path, processor_dir):

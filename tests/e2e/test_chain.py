@@ -19,6 +19,8 @@ data:
   topic:
     train: {source: csv, path: rows.csv}
     eval: {source: csv, path: rows.csv}
+quality: {mask: [email]}
+augment: [{kind: eda}]
 train: {epochs: 4, tokens_per_step: 64, workers: 1}
 compress:
   passes:
@@ -44,8 +46,13 @@ def run(folder: Path) -> str:
 @pytest.mark.timeout(420)
 def test_a_chain_runs_whole_and_does_not_distil_again(tmp_path: Path) -> None:
     write_tiny_run(tmp_path, RECIPE)
+    with (tmp_path / "rows.csv").open("a", encoding="utf-8") as file:
+        file.write("please ask jo@example.com for my card,card\n")
     run(tmp_path)
     folder = tmp_path / "runs" / "chain"
+    files = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    assert any(b"[EMAIL]" in content for content in files)
+    assert not any(b"jo@example.com" in content for content in files)
     report = json.loads((folder / "report.json").read_text())
     variants = ["trained", "drop_layers", "distil", "onnx", "int8"]
     stages = [row["stage"] for row in report["stages"] if row["stage"].startswith("bundle-")]

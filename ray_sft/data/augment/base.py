@@ -23,7 +23,6 @@ from pydantic import Field
 
 from ray_sft.core import Config
 from ray_sft.data.augment.segments import RUNS, is_han, split
-from ray_sft.data.texts import TEXT_COLUMNS
 from ray_sft.tasks import Rejected, Row
 from ray_sft.tasks.words import read_sentence
 
@@ -38,6 +37,9 @@ Edited: TypeAlias = list[tuple[int, str]]
 Indices never fall. One that is missing was deleted; one that stands twice has a new word beside
 it.
 """
+
+
+_TEXT_COLUMNS = ("text", "candidate")
 
 
 class Augmentation(Config, ABC):
@@ -59,7 +61,7 @@ class Augmentation(Config, ABC):
         if tagged is not None:
             return dict(row) | tagged
         changed = dict(row)
-        for column in TEXT_COLUMNS:
+        for column in _TEXT_COLUMNS:
             if isinstance(row.get(column), str):
                 changed[column] = self.edit(row[column], rng)
         if _are(str, row.get("history")):

@@ -73,6 +73,9 @@ def find_duplicates(
         exact: whether training rows that are the same as others are.
     """
     rows = _Rows.read(train, evaluation)
+    if not len(rows.position):
+        nothing = np.zeros(0, np.int64)
+        return Duplicates(nothing, nothing, np.zeros(0, bool))
     edges = [_same_content(rows)]
     if similarity < 1:
         edges.append(_nearly_same(rows, [train, evaluation], similarity))

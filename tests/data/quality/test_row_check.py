@@ -43,6 +43,8 @@ def test_every_text_of_a_row_is_mended_and_labels_are_not():
     row = {
         "text": bad,
         "candidate": bad,
+        "positive": bad,
+        "negatives": [bad, "x"],
         "history": [bad, "x"],
         "messages": [{"role": "user", "content": bad}, {"role": "assistant", "content": bad}],
         "label": bad,
@@ -51,12 +53,18 @@ def test_every_text_of_a_row_is_mended_and_labels_are_not():
     assert CHECK(row) == {
         "text": good,
         "candidate": good,
+        "positive": good,
+        "negatives": [good, "x"],
         "history": [good, "x"],
         "messages": [{"role": "user", "content": good}, {"role": "assistant", "content": good}],
         "label": bad,
         "stars": 3,
     }
     assert RowCheck(Quality(repair=False))(row) == row
+
+
+def test_a_negative_that_stands_alone_is_a_text():
+    assert CHECK({"text": "x", "negatives": "sch\u00c3\u00b6n"})["negatives"] == "schön"
 
 
 def test_a_word_with_a_tag_never_vanishes():

@@ -1,0 +1,33 @@
+"""What a recipe says of its stages together."""
+
+from ray_sft.core import validate
+from ray_sft.data import Quality
+from ray_sft.recipe import Recipe
+
+
+def stages(**before):
+    rows = {"source": "csv", "path": "rows.csv"}
+    tree = {
+        "name": "mine",
+        "tasks": {"intent": {"kind": "sequence_classification"}},
+        "data": {"intent": {"train": rows, "eval": rows}},
+        "quality": {"mask": ["email"]},
+        "before": [
+            {"name": "adapted", "tasks": {"text": {"kind": "masked_language_model"}}, **before}
+        ],
+    }
+    return validate(Recipe, tree, what="recipe").stages()
+
+
+def test_a_stage_on_the_recipes_rows_masks_them_as_the_recipe_says():
+    masked = Quality(mask=("email",))
+    assert [stage.quality for stage in stages()] == [masked, masked]
+
+
+def test_a_stage_with_rows_or_quality_of_its_own_goes_by_its_own():
+    rows = {"source": "text", "path": "books"}
+    adapted, trained = stages(data={"text": {"train": rows, "eval": rows}})
+    assert adapted.quality == Quality()
+    adapted, _ = stages(quality={"min_chars": 3})
+    assert adapted.quality == Quality(min_chars=3)
+    assert trained.quality == Quality(mask=("email",))
