@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from cluster.state import ClusterState, default_state_dir
-from ray_sft.core import ConfigError, ServeError, Tree, apply_overrides, load_tree
+from ray_sft.core import ConfigError, ServeError, Tree, apply_overrides, load_tree, reason_of
 from ray_sft.recipes import find_recipe
 
 __all__ = ["entrypoint", "resolve_recipe", "submit"]
@@ -167,11 +167,10 @@ def _call(function: Any, *args: Any, **options: Any) -> Any:
     try:
         return function(*args, **options)
     except AuthenticationError as error:
-        reason = str(error).strip().splitlines()[0]
         raise ServeError(
-            f"the cluster refuses this token ({reason}). Set RAY_AUTH_TOKEN_PATH to the file with "
-            "the cluster's token (RAY_AUTH_TOKEN to the token itself); for a cluster on this "
-            "machine 'ray-sft cluster down' and 'up' make a new start."
+            f"the cluster refuses this token ({reason_of(error)}). Set RAY_AUTH_TOKEN_PATH to the "
+            "file with the cluster's token (RAY_AUTH_TOKEN to the token itself); for a cluster on "
+            "this machine 'ray-sft cluster down' and 'up' make a new start."
         ) from None
     except (ConnectionError, requests.RequestException) as error:
         raise ServeError(

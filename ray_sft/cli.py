@@ -122,10 +122,10 @@ def augment(
 ) -> None:
     """Write the training rows of a recipe and their changed copies, to look at or use elsewhere."""
     with _reported():
+        from ray_sft.augment import write_augmented_rows
         from ray_sft.pipeline import check_recipe
         from ray_sft.ray_session import start_ray
         from ray_sft.recipe import load_recipe
-        from ray_sft.show_data import write_augmented_rows
 
         loaded = load_recipe(recipe, overrides or [])
         with start_ray():

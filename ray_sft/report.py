@@ -11,7 +11,8 @@ import matplotlib
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
-from ray_sft.run_folder import RunFolder, StageReport, write_whole
+from ray_sft.core.whole_files import write_whole
+from ray_sft.run_folder import RunFolder, StageReport
 
 __all__ = ["write_report"]
 
@@ -40,14 +41,10 @@ def write_report(folder: RunFolder, name: str, reports: Sequence[StageReport]) -
 
 def _data_tables(reports: Sequence[StageReport]) -> list[tuple[str, Mapping[str, Any]]]:
     return [
-        (f"{report.stage}, {split}", {k: v for k, v in counts.items() if _is_figure(v)})
+        (f"{report.stage}, {split}", {k: v for k, v in counts.items() if not isinstance(v, dict)})
         for report in reports
         for split, counts in report.details.get("splits", {}).items()
     ]
-
-
-def _is_figure(value: object) -> bool:
-    return not isinstance(value, dict)
 
 
 def _changes(reports: Sequence[StageReport]) -> list[tuple[str, str, Mapping[str, str]]]:

@@ -6,7 +6,6 @@ there. Records are written last and whole, so an interrupted stage is simply run
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ import yaml
 from pydantic import Field
 
 from ray_sft.core import BundleError, Config
+from ray_sft.core.whole_files import write_whole
 
-__all__ = ["RunFolder", "StageReport", "fingerprint", "write_whole"]
+__all__ = ["RunFolder", "StageReport", "fingerprint"]
 
 
 class StageReport(Config):
@@ -42,14 +42,6 @@ def fingerprint(*parts: object) -> str:
     """SHA-256 over the JSON of some values."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the former or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)  # noqa: PTH105 - atomic
 
 
 class RunFolder:

@@ -9,6 +9,7 @@ from ray_sft.core.errors import (
     RaySFTError,
     ServeError,
     TrainingError,
+    reason_of,
 )
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "Tree",
     "apply_overrides",
     "load_tree",
+    "reason_of",
     "validate",
 ]

@@ -19,6 +19,7 @@ __all__ = [
     "RaySFTError",
     "ServeError",
     "TrainingError",
+    "reason_of",
 ]
 
 
@@ -48,3 +49,8 @@ class CompressionError(RaySFTError):
 
 class ServeError(RaySFTError):
     """A service cannot start, or a request cannot be answered."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library's error says in its first line, for a message of ours; or its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

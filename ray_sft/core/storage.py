@@ -19,7 +19,7 @@ import pyarrow
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow import fs
 
-from ray_sft.core.errors import DataError
+from ray_sft.core.errors import DataError, reason_of
 
 __all__ = ["StoredFile", "find_files", "open_file", "open_stream"]
 
@@ -27,6 +27,8 @@ _ARROW_SCHEMES = ("s3", "gs", "gcs", "hdfs", "viewfs")
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Of other clients of S3; Arrow does not read them (apache/arrow issue 49643)."""
 _WILDCARDS = "*?["
+_CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
+"""Arrow's names of compressions, by the suffix of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +137,15 @@ def _full(path: str, name: str) -> str:
     """The name that a storage gives a file, as a path that finds the same storage again."""
     if "://" not in path:
         return name
-    options = f"?{path.partition('?')[2]}" if path.split("://")[0] in _ARROW_SCHEMES else ""
-    start = "" if "://" in name else f"{urlsplit(path).scheme}://"
-    return start + name + options.rstrip("?")
+    scheme = urlsplit(path).scheme
+    options = "".join(path.partition("?")[1:]) if scheme in _ARROW_SCHEMES else ""
+    start = "" if "://" in name else f"{scheme}://"
+    return start + name + options
 
 
 def _codec(path: str) -> str | None:
     name = path.partition("?")[0] if "://" in path else path
-    return {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}.get(
-        Path(name).suffix.lower()
-    )
+    return _CODECS.get(Path(name).suffix.lower())
 
 
 def _plain_name(name: str) -> str:
@@ -182,11 +183,8 @@ def _readable_errors(path: str) -> Iterator[None]:
         raise DataError(f"'{path}' ends too soon: {error}. {_TORN}") from None
     except (OSError, pyarrow.ArrowException) as error:
         advice = f" {_TORN}" if "runcated" in str(error) else ""
-        raise DataError(f"'{path}' cannot be read: {_first_line(error)}.{advice}") from None
+        reason = reason_of(error).rstrip(".")
+        raise DataError(f"'{path}' cannot be read: {reason}.{advice}") from None
 
 
 _TORN = "It was cut off while it was written or copied; get it whole."
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

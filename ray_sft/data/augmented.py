@@ -9,9 +9,10 @@ from typing import Any, cast
 import numpy as np
 
 from ray_sft.core import Config
+from ray_sft.core.whole_files import whole_file
 from ray_sft.data.augment import AnyAugmentation, copies_of
 from ray_sft.data.quality import Quality, RowCheck
-from ray_sft.data.rows import in_order, read_rows, readable_errors, split_position
+from ray_sft.data.rows import in_order, read_rows, readable_errors, split_position, used_rows
 from ray_sft.data.sources import Source
 from ray_sft.tasks import Array, Rejected, Row
 
@@ -50,16 +51,13 @@ def write_augmented(
         DataError: the source cannot be read.
     """
     counts = dict.fromkeys(AugmentedSummary.model_fields, 0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    with readable_errors(), draft.open("w", encoding="utf-8") as file:
+    with readable_errors(), whole_file(path) as draft, draft.open("w", encoding="utf-8") as file:
         for line in _lines(source, tuple(augment), quality, seed):
             counts[line["counts"]] += 1
             counts["num_unchanged"] += int(line["unchanged"])
             if line["text"]:
                 file.write(line["text"] + "\n")
             on_rows(counts["num_rows"])
-    draft.replace(path)
     return AugmentedSummary(**counts)
 
 
@@ -82,32 +80,30 @@ class _Change:
 
     def __call__(self, batch: dict[str, Array]) -> dict[str, Array]:
         lines: list[tuple[str, str, int]] = []
-        for position, text, left_out in zip(
-            batch["position"].tolist(), batch["row"], batch["left_out"], strict=True
-        ):
-            if not left_out:
-                given = json.loads(text)
-                row = Rejected("") if given is None else self.check(given)
-                lines += self._of_row(position, row)
+        given = [json.loads(text) for text in batch["row"]]
+        rows = used_rows(given, batch["reason"], self.check)
+        for position, row, left_out in zip(batch["position"], rows, batch["left_out"], strict=True):
+            if isinstance(row, Rejected):
+                lines += [] if left_out else [("", "num_rejected", 0)]
+            else:
+                lines += self._of_row(int(position), row)
+        texts, counts, unchanged = zip(*lines, strict=True) if lines else ((), (), ())
         return {
-            "text": np.asarray([text for text, _, _ in lines], dtype=object),
-            "counts": np.asarray([name for _, name, _ in lines], dtype=object),
-            "unchanged": np.asarray([unchanged for _, _, unchanged in lines], dtype=np.int64),
+            "text": np.asarray(texts, dtype=object),
+            "counts": np.asarray(counts, dtype=object),
+            "unchanged": np.asarray(unchanged, dtype=np.int64),
         }
 
-    def _of_row(self, position: int, row: Row | Rejected) -> list[tuple[str, str, int]]:
-        if isinstance(row, Rejected):
-            return [("", "num_rejected", 0)]
+    def _of_row(self, position: int, row: Row) -> list[tuple[str, str, int]]:
+        """The row and its copies: the text, what it counts as, how many copies changed nothing."""
         seen = [dict(row)]
-        lines = [(_line(row, position, ""), "num_rows", 0)]
-        unchanged = 0
+        copies = []
         for copy in copies_of(row, position, self.augment, seed=self.seed):
-            if copy.row in seen:
-                unchanged += 1
-            else:
+            if copy.row not in seen:
                 seen.append(copy.row)
-                lines.append((_line(copy.row, position, copy.lineage), "num_copies", 0))
-        return [(lines[0][0], "num_rows", unchanged), *lines[1:]]
+                copies.append((_line(copy.row, position, copy.lineage), "num_copies", 0))
+        unchanged = sum(operation.copies for operation in self.augment) - len(copies)
+        return [(_line(row, position, ""), "num_rows", unchanged), *copies]
 
 
 def _line(row: Row, position: int, operation: str) -> str:

@@ -35,6 +35,7 @@ from ray_sft.data.rows import (
     readable_errors,
     small_blocks,
     split_position,
+    used_rows,
 )
 from ray_sft.data.shards import LEFT_OUT, ShardSink
 from ray_sft.data.sources import Source
@@ -100,10 +101,7 @@ class _EncodeRows:
 
     def __call__(self, batch: dict[str, Array]) -> pa.Table:
         given = [json.loads(text) for text in batch["row"]]
-        rows = [
-            Rejected(str(reason)) if row is None else self.check(row)
-            for row, reason in zip(given, batch["reason"], strict=True)
-        ]
+        rows = used_rows(given, batch["reason"], self.check)
         encoded = iter(self._encode([row for row in rows if not isinstance(row, Rejected)]))
         samples = []
         for line, row in enumerate(rows):

@@ -12,7 +12,6 @@ what makes a resumed run exact. Building it takes some 40 bytes of memory a row.
 """
 
 import heapq
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from ray_sft.core import Config, DataError
+from ray_sft.core.whole_files import write_whole
 from ray_sft.data.quality.duplicates import Duplicates
 from ray_sft.data.shards import LEFT_OUT, read_shard_rows, row_files
 from ray_sft.data.summary import Histogram, SplitSummary
@@ -68,9 +68,7 @@ def write_index(folder: Path, *, removed: Duplicates | None = None) -> SplitSumm
     target = folder / INDEX
     target.mkdir(exist_ok=True)
     index.save(target)
-    draft = target / f".{FACTS}"
-    draft.write_text(facts.model_dump_json(), encoding="utf-8")
-    os.replace(draft, target / FACTS)  # noqa: PTH105 - atomic
+    write_whole(target / FACTS, facts.model_dump_json())
     return facts.summary
 
 
@@ -101,19 +99,13 @@ class _Index:
         self._copies: dict[str, list[tuple[int, int]]] = {}
         self._num_left_out = 0
         self._num_unchanged = 0
-        self._num_lines = 0
 
     def add(self, table: pa.Table, shard: int) -> None:
         """Takes some lines of a shard."""
         self._num_left_out += pc.sum(table["left_out"]).as_py()
         table = self._with_removed(table.filter(pc.greater(table["copy"], LEFT_OUT)))
-        self._num_lines += table.num_rows
         is_accepted = pc.equal(table["reason"], "")
-        self._rejected.append(
-            table.filter(pc.invert(is_accepted)).select(
-                ["position", "copy", "lineage", "row_id", "reason", "original"]
-            )
-        )
+        self._rejected.append(table.filter(pc.invert(is_accepted)).select(_REJECTED.names))
         table = table.filter(is_accepted)
         self._num_unchanged += pc.sum(table["unchanged"]).as_py() or 0
         self._note_copies(table)
@@ -198,7 +190,7 @@ class _Index:
         joined = {name: np.concatenate(self._columns.pop(name)) for name in list(self._columns)}
         order = np.lexsort((joined["copy"], joined["position"]))
         self.arrays = {name: joined.pop(name)[order] for name in list(joined)}
-        self._all_rejected = pa.concat_tables(self._rejected or [_NO_REJECTED]).sort_by(
+        self._all_rejected = pa.concat_tables([_REJECTED.empty_table(), *self._rejected]).sort_by(
             [("position", "ascending"), ("copy", "ascending")]
         )
 
@@ -221,14 +213,14 @@ class _Index:
         pq.write_table(self._all_rejected, folder / "rejected.parquet")
 
 
-_NO_REJECTED = pa.table(
+_REJECTED = pa.schema(
     {
-        "position": pa.array([], pa.int64()),
-        "copy": pa.array([], pa.int32()),
-        "lineage": pa.array([], pa.string()),
-        "row_id": pa.array([], pa.string()),
-        "reason": pa.array([], pa.string()),
-        "original": pa.array([], pa.int64()),
+        "position": pa.int64(),
+        "copy": pa.int32(),
+        "lineage": pa.string(),
+        "row_id": pa.string(),
+        "reason": pa.string(),
+        "original": pa.int64(),
     }
 )
 

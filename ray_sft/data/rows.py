@@ -5,7 +5,7 @@ the same whatever the number of blocks and workers.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -33,6 +33,7 @@ __all__ = [
     "readable_errors",
     "small_blocks",
     "split_position",
+    "used_rows",
 ]
 
 _ROWS_PER_BLOCK = 2048
@@ -51,7 +52,7 @@ def split_position(position: int) -> tuple[int, int]:
 
 
 def as_json(row: Row) -> str:
-    """A row as it travels to the encoding actors; what JSON does not know becomes text."""
+    """A row as it travels to where it is encoded; what JSON does not know becomes text."""
     return json.dumps(row, default=str)
 
 
@@ -132,6 +133,19 @@ def read_rows(source: Source, slices: list[Slice]) -> ray.data.Dataset:
     items = [{"slice": number} for number in range(len(slices))]
     files = ray.data.from_items(items, override_num_blocks=len(slices))
     return files.map_batches(cast(Any, _ReadRows(source, slices)), batch_size=1)
+
+
+def used_rows(
+    given: Sequence[Row | None], reasons: Iterable[str], check: RowCheck
+) -> list[dict[str, Any] | Rejected]:
+    """The rows of a block as they are trained on, or why they are not.
+
+    A line that only counts rows that were left out is rejected without a reason.
+    """
+    return [
+        Rejected(str(reason)) if row is None else check(row)
+        for row, reason in zip(given, reasons, strict=True)
+    ]
 
 
 @contextmanager

@@ -11,7 +11,6 @@ Arrow's own files rather than Parquet hold the samples: one of them is read in 1
 instead of 91, and what is opened for that does not grow with their number.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ray.data import Datasink
 from ray.data.block import Block
+
+from ray_sft.core.whole_files import whole_file
 
 __all__ = [
     "BATCH_ROWS",
@@ -73,7 +74,6 @@ def write_shard(folder: Path, name: str, tables: Iterable[Any]) -> None:
     whole = [table for table in tables if table.num_rows]
     if not whole:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     table = pa.concat_tables(whole, promote_options="default").combine_chunks()
     is_sample = pc.and_(pc.equal(table["reason"], ""), pc.greater(table["copy"], LEFT_OUT))
     samples = [column for column in table.column_names if column.startswith(_PREFIXES)]
@@ -81,17 +81,17 @@ def write_shard(folder: Path, name: str, tables: Iterable[Any]) -> None:
     place = np.cumsum(is_sample.to_numpy()) - 1
     rows = rows.append_column("place", pa.array(place, pa.int64()))
     _write_samples(sample_file(folder, name), table.filter(is_sample).select(samples))
-    path = folder / f"{name}{_ROWS}"
-    draft = path.with_name(f".{path.name}")
-    pq.write_table(rows, draft)
-    os.replace(draft, path)  # noqa: PTH105 - atomic
+    with whole_file(folder / f"{name}{_ROWS}") as draft:
+        pq.write_table(rows, draft)
 
 
 def _write_samples(path: Path, table: pa.Table) -> None:
-    draft = path.with_name(f".{path.name}")
-    with pa.OSFile(str(draft), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+    with (
+        whole_file(path) as draft,
+        pa.OSFile(str(draft), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as writer,
+    ):
         writer.write_table(table.combine_chunks(), max_chunksize=BATCH_ROWS)
-    os.replace(draft, path)  # noqa: PTH105 - atomic
 
 
 def sample_file(folder: Path, name: str) -> Path:

@@ -25,7 +25,7 @@ from transformers import (
 
 from ray_sft.bundle import Bundle
 from ray_sft.bundle.manifest import MANIFEST
-from ray_sft.core import BundleError, ConfigError
+from ray_sft.core import BundleError, ConfigError, reason_of
 from ray_sft.models.embedded import MINILM, minilm_dir
 from ray_sft.models.from_scratch import FROM_SCRATCH, TINY_LLAMA
 from ray_sft.models.heads import HeadedEncoder, uses_heads
@@ -219,7 +219,7 @@ def _head_size(options: dict[str, Any]) -> str:
 
 
 def _cannot_load(what: str, reference: str, error: Exception) -> str:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". :")
+    reason = reason_of(error).rstrip(". :")
     return (
         f"cannot load the {what} '{reference}': {reason}. Give a folder, a bundle, a hub id that "
         f"this machine can reach, or one of {_EMBEDDED}."

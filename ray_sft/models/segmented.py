@@ -14,7 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ray_sft.core import ConfigError
+from ray_sft.core import ConfigError, reason_of
 
 __all__ = ["use_segmented_attention"]
 
@@ -32,10 +32,9 @@ def use_segmented_attention(model: Any) -> None:
     try:
         model.set_attn_implementation(_NAME)
     except (ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"model type '{model.config.model_type}' cannot keep packed sequences apart: {reason}. "
-            "Set train.packing: false."
+            f"model type '{model.config.model_type}' cannot keep packed sequences apart: "
+            f"{reason_of(error)}. Set train.packing: false."
         ) from None
 
 

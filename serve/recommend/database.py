@@ -12,7 +12,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ray_sft.core import ServeError
+from ray_sft.core import ServeError, reason_of
 from serve.databases import make_folder
 from serve.recommend.tables import METADATA, VERSIONS
 
@@ -61,7 +61,7 @@ def open_database(url: str) -> Engine:
         _create_tables(engine)
     except SQLAlchemyError as error:
         engine.dispose()
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        reason = reason_of(error.__cause__ or error)
         raise ServeError(
             f"database '{parsed.render_as_string(hide_password=True)}' cannot be opened: {reason}. "
             "Check that its file can be written or that its server is up."

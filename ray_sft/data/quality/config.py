@@ -35,7 +35,7 @@ class Quality(Config):
     tell."""
     duplicates: Literal["keep", "exact", "near"] = "keep"
     """Training rows to remove: those that say the same to the model as an earlier one, or nearly
-    the same; all are counted in any case."""
+    the same. Those that say the same are counted in any case."""
     similarity: float = Field(default=0.8, ge=0.5, le=1)
     """From which share of common character 5-grams on two texts are nearly the same."""
     leaks: Literal["report", "remove"] = "report"

@@ -76,7 +76,7 @@ def find_duplicates(
     if not len(rows.position):
         nothing = np.zeros(0, np.int64)
         return Duplicates(nothing, nothing, np.zeros(0, bool))
-    edges = [_same_content(rows)]
+    edges = [_neighbours(rows.content)]
     if similarity < 1:
         edges.append(_nearly_same(rows, [train, evaluation], similarity))
     found = np.unique(np.concatenate(edges), axis=0)
@@ -129,10 +129,6 @@ def _accepted(folder: Path) -> tuple[Array, Array]:
 def _batches(folder: Path, columns: list[str]) -> Any:
     for file in row_files(folder).values():
         yield from read_shard_rows(file, columns)
-
-
-def _same_content(rows: _Rows) -> Array:
-    return _neighbours(rows.content)
 
 
 def _neighbours(keys: Array) -> Array:

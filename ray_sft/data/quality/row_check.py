@@ -31,17 +31,16 @@ class RowCheck:
     def __init__(self, quality: Quality) -> None:
         """What ``quality`` asks for."""
         self.quality = quality
-        self._mask = Masker(quality.mask, quality.phone_regions) if quality.mask else None
+        self._edits: list[Callable[[str], str]] = []
+        if quality.repair:
+            self._edits.append(self.repaired)
+        if quality.mask:
+            self._edits.append(Masker(quality.mask, quality.phone_regions))
 
     def __call__(self, row: Row) -> dict[str, Any] | Rejected:
         """The row as it is used, or why it is not."""
-        edits: list[Callable[[str], str]] = []
-        if self.quality.repair:
-            edits.append(self.repaired)
-        if self._mask:
-            edits.append(self._mask)
         changed = dict(row)
-        for edit in edits:
+        for edit in self._edits:
             changed = map_texts(changed, edit)
         return self._rejected(texts_of(changed)) or changed
 

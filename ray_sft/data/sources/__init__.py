@@ -19,7 +19,7 @@ from ray_sft.data.sources.jsonl import Jsonl
 from ray_sft.data.sources.lancedb import LanceDb
 from ray_sft.data.sources.parquet import Parquet
 from ray_sft.data.sources.selection import Portion
-from ray_sft.data.sources.several import Several
+from ray_sft.data.sources.several import Several, SingleSource
 from ray_sft.data.sources.sql import Sql
 from ray_sft.data.sources.text import Text
 
@@ -45,8 +45,5 @@ __all__ = [
     "TextFile",
 ]
 
-AnySource: TypeAlias = Annotated[
-    Csv | Jsonl | Parquet | Text | Hub | Conll | Sql | LanceDb | Several,
-    Field(discriminator="source"),
-]
+AnySource: TypeAlias = Annotated[SingleSource | Several, Field(discriminator="source")]
 """Every source that a recipe may name."""

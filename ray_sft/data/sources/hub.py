@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ray_sft.core import DataError
+from ray_sft.core import DataError, reason_of
 from ray_sft.data.sources.base import RawRow, Source
 
 __all__ = ["Hub"]
@@ -53,5 +53,4 @@ class Hub(Source):
                 part, self.subset or None, split=self.split, streaming=True
             )
         except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise DataError(f"cannot read hub data set '{part}': {reason}") from None
+            raise DataError(f"cannot read hub data set '{part}': {reason_of(error)}") from None

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ray_sft.core import DataError
+from ray_sft.core import DataError, reason_of
 from ray_sft.data.sources.base import RawRow, Source
 
 __all__ = ["LanceDb"]
@@ -64,6 +64,6 @@ class LanceDb(Source):
             if version:
                 table.checkout(int(version))
         except (OSError, RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = reason_of(error)
             raise DataError(f"cannot read LanceDB table '{self.title}': {reason}") from None
         return table

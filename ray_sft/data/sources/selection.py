@@ -10,11 +10,19 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 from simpleeval import EvalWithCompoundTypes, FeatureNotAvailable, InvalidExpression
 
-from ray_sft.core import Config
+from ray_sft.core import Config, reason_of
 
 __all__ = ["Portion", "Where"]
 
 _LONGEST_PATTERN = 200
+_NO_ANSWER = (
+    InvalidExpression,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 
 
 class Portion(Config):
@@ -86,16 +94,15 @@ class Where:
         """
         if not self.expression:
             return True
-        self._evaluator.names = {**row, "True": True, "False": False, "None": None}
+        self._evaluator.names = row
         try:
             return bool(self._evaluator.eval(self.expression, previously_parsed=self._parsed))
         except FeatureNotAvailable as error:
             raise ValueError(f"where '{self.expression}': {error}") from None
-        except (InvalidExpression, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"where '{self.expression}' has no answer: {reason}") from None
-        except AttributeError as error:
-            raise ValueError(f"where '{self.expression}' has no answer: {error}") from None
+        except _NO_ANSWER as error:
+            raise ValueError(
+                f"where '{self.expression}' has no answer: {reason_of(error)}"
+            ) from None
 
 
 def _number(value: Any) -> float:

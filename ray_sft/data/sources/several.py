@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -17,26 +17,24 @@ from ray_sft.data.sources.parquet import Parquet
 from ray_sft.data.sources.sql import Sql
 from ray_sft.data.sources.text import Text
 
-__all__ = ["AnySingleSource", "Several"]
+__all__ = ["Several", "SingleSource"]
 
-AnySingleSource = Annotated[
-    Csv | Jsonl | Parquet | Text | Hub | Conll | Sql | LanceDb, Field(discriminator="source")
-]
+SingleSource: TypeAlias = Csv | Jsonl | Parquet | Text | Hub | Conll | Sql | LanceDb
 """Every source that reads from one place."""
-
-_OWN = ("columns", "skip", "take", "where", "portion", "weight")
 
 
 class Several(Source):
     """The rows of several sources, one after the other; each has its own columns and weight."""
 
     source: Literal["several"] = "several"
-    sources: tuple[AnySingleSource, ...] = Field(min_length=1, max_length=1000)
+    sources: tuple[Annotated[SingleSource, Field(discriminator="source")], ...] = Field(
+        min_length=1, max_length=1000
+    )
     """Where the rows come from."""
 
     @model_validator(mode="after")
     def _each_has_its_own(self) -> Self:
-        if given := sorted(self.model_fields_set & set(_OWN)):
+        if given := sorted(self.model_fields_set & set(Source.model_fields)):
             raise ValueError(f"'{given[0]}' belongs to the single sources, not to several")
         return self
 

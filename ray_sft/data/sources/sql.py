@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from sqlalchemy import Connection, Select, TableClause, TextClause
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from ray_sft.core import DataError
+from ray_sft.core import DataError, reason_of
 from ray_sft.data.sources.base import RawRow, Source
 
 __all__ = ["Sql"]
@@ -155,7 +155,7 @@ class Sql(Source):
                     connection.execute(sqlalchemy.text("SET TRANSACTION READ ONLY"))
                 yield connection
         except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            reason = reason_of(getattr(error, "orig", None) or error)
             raise DataError(
                 f"cannot read '{self.title}' of {self._shown_url()}: {reason}"
             ) from None
