@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from cluster.state import MARKER, ClusterState, ensure_token, find_processes
@@ -70,9 +71,11 @@ def test_processes_are_found_by_their_environment_through_children():
         assert own.pid in {process.pid for process in found}
         assert other.pid not in {process.pid for process in found}
     finally:
-        for process in find_processes("mine"):
+        ended = find_processes("mine")
+        for process in ended:
             process.kill()
         other.kill()
         own.wait()
         other.wait()
+    psutil.wait_procs(ended, timeout=10)  # a grandchild ends some moments after its signal
     assert find_processes("mine") == []
