@@ -10,7 +10,7 @@ import numpy as np
 
 from ray_sft.core import Config
 from ray_sft.core.whole_files import whole_file
-from ray_sft.data.augment import AnyAugmentation, copies_of
+from ray_sft.data.augment import AnyAugmentation, Copy, copies_of
 from ray_sft.data.quality import Quality, RowCheck
 from ray_sft.data.rows import in_order, read_rows, readable_errors, split_position, used_rows
 from ray_sft.data.sources import Source
@@ -82,11 +82,17 @@ class _Change:
         lines: list[tuple[str, str, int]] = []
         given = [json.loads(text) for text in batch["row"]]
         rows = used_rows(given, batch["reason"], self.check)
-        for position, row, left_out in zip(batch["position"], rows, batch["left_out"], strict=True):
-            if isinstance(row, Rejected):
-                lines += [] if left_out else [("", "num_rejected", 0)]
-            else:
-                lines += self._of_row(int(position), row)
+        used = [
+            (int(position), row)
+            for position, row in zip(batch["position"], rows, strict=True)
+            if not isinstance(row, Rejected)
+        ]
+        num_rejected = len(rows) - len(used) - int((batch["left_out"] > 0).sum())
+        lines += [("", "num_rejected", 0)] * num_rejected
+        positions, usable = [position for position, _ in used], [row for _, row in used]
+        copies = copies_of(usable, positions, self.augment, seed=self.seed)
+        for (position, row), found in zip(used, copies, strict=True):
+            lines += self._of_row(position, row, found)
         texts, counts, unchanged = zip(*lines, strict=True) if lines else ((), (), ())
         return {
             "text": np.asarray(texts, dtype=object),
@@ -94,11 +100,11 @@ class _Change:
             "unchanged": np.asarray(unchanged, dtype=np.int64),
         }
 
-    def _of_row(self, position: int, row: Row) -> list[tuple[str, str, int]]:
+    def _of_row(self, position: int, row: Row, found: Sequence[Copy]) -> list[tuple[str, str, int]]:
         """The row and its copies: the text, what it counts as, how many copies changed nothing."""
         seen = [dict(row)]
         copies = []
-        for copy in copies_of(row, position, self.augment, seed=self.seed):
+        for copy in found:
             if copy.row not in seen:
                 seen.append(copy.row)
                 copies.append((_line(copy.row, position, copy.lineage), "num_copies", 0))

@@ -45,7 +45,7 @@ def find_changes(
             continue
         missing.remove(position)
         row = json.loads(as_json(raw))
-        for copy in copies_of(row, position, augment, seed=seed):
+        for copy in copies_of([row], [position], augment, seed=seed)[0]:
             if (position, copy.number) in wanted[copy.kind]:
                 changes[copy.kind].append(_change(row, copy.row))
     return changes

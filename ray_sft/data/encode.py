@@ -25,7 +25,7 @@ from typing import Any, cast
 import pyarrow as pa
 import ray.data
 
-from ray_sft.data.augment import AnyAugmentation, Copy, copies_of
+from ray_sft.data.augment import AnyAugmentation, copies_of
 from ray_sft.data.quality import Quality, RowCheck
 from ray_sft.data.quality.duplicates import signature
 from ray_sft.data.quality.row_check import language_of
@@ -145,11 +145,19 @@ class _EncodeRows:
 
     def _copies(self, samples: list[_Sample], rows: Sequence[Row | Rejected]) -> list[_Sample]:
         """The copies of accepted rows that a model can tell from the row and from each other."""
-        made: list[tuple[_Sample, Copy]] = []
-        for sample, row in zip(samples, rows, strict=True):
-            if not isinstance(row, Rejected) and isinstance(sample.result, Example):
-                copies = copies_of(row, sample.position, self.augment, seed=self.seed)
-                made += [(sample, copy) for copy in copies]
+        parents = [
+            (sample, row)
+            for sample, row in zip(samples, rows, strict=True)
+            if not isinstance(row, Rejected) and isinstance(sample.result, Example)
+        ]
+        positions = [sample.position for sample, _ in parents]
+        usable = [row for _, row in parents]
+        copies = copies_of(usable, positions, self.augment, seed=self.seed)
+        made = [
+            (sample, copy)
+            for (sample, _), found in zip(parents, copies, strict=True)
+            for copy in found
+        ]
         results = self._encode([copy.row for _, copy in made])
         said = {(sample.position, sample.content) for sample in samples}
         kept = []

@@ -52,7 +52,7 @@ def test_every_row_is_followed_by_its_copies(tmp_path):
         parent = {"file": file, "row": number}
         seen = [row]
         expected.append(row | {"lineage": {"parent": parent, "operation": ""}})
-        for copy in copies_of(row, position_of(file, number), AUGMENT, seed=3):
+        for copy in copies_of([row], [position_of(file, number)], AUGMENT, seed=3)[0]:
             if copy.row not in seen:
                 seen.append(copy.row)
                 lineage = {"parent": parent, "operation": copy.lineage}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ray_sft.data import Conll, Jsonl, SampleStore, Splits, column_values, prepare
-from ray_sft.data.augment import Augmentation, CharacterNoise, Eda, SurfaceNoise, copies_of
+from ray_sft.data.augment import CharacterNoise, Eda, SurfaceNoise, WordEdits, copies_of
 from ray_sft.data.encode import _EncodeRows
 from ray_sft.data.index import write_index
 from ray_sft.data.rows import RowBlock, iterate_positions
@@ -84,7 +84,7 @@ def test_a_copy_is_the_encoded_changed_row(processor_dir, tmp_path):
     for (position, copy), example in zip(columns, examples, strict=True):
         row = ROWS[position]
         if copy:
-            row = list(copies_of(row, position, AUGMENT, seed=5))[copy - 1].row
+            row = copies_of([row], [position], AUGMENT, seed=5)[0][copy - 1].row
         (expected,) = TASK.encode([row], actor.processor)
         np.testing.assert_array_equal(example.arrays["input_ids"], expected.arrays["input_ids"])
         assert example.arrays["labels"] == expected.arrays["labels"]
@@ -115,7 +115,7 @@ def test_rejected_rows_have_no_copies_and_counts_are_of_rows(processor_dir, tmp_
     assert len(store) == summary.num_accepted + summary.num_augmented
 
 
-class Blank(Augmentation):
+class Blank(WordEdits):
     """Leaves nothing of a text."""
 
     kind: Literal["blank"] = "blank"

@@ -12,11 +12,12 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from ray_sft.data.augment.base import Augmentation
+from ray_sft.data.augment.base import Augmentation, TextRewrites
 from ray_sft.data.augment.character_noise import CharacterNoise
 from ray_sft.data.augment.copies import Copy, copies_of
 from ray_sft.data.augment.eda import Eda
 from ray_sft.data.augment.surface_noise import SurfaceNoise
+from ray_sft.data.augment.word_edits import WordEdits
 
 __all__ = [
     "AnyAugmentation",
@@ -25,6 +26,8 @@ __all__ = [
     "Copy",
     "Eda",
     "SurfaceNoise",
+    "TextRewrites",
+    "WordEdits",
     "copies_of",
 ]
 

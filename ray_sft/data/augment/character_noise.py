@@ -6,16 +6,16 @@ from typing import Literal, TypeAlias
 import numpy as np
 from pydantic import Field
 
-from ray_sft.data.augment.base import Augmentation, Edited
 from ray_sft.data.augment.look_alikes import KEYBOARD, OCR, SHAPES, homophones
 from ray_sft.data.augment.segments import is_han, is_untouchable
+from ray_sft.data.augment.word_edits import Edited, WordEdits
 
 __all__ = ["CharacterNoise", "Slip"]
 
 Slip: TypeAlias = Literal["keyboard", "ocr", "homophone", "shape", "swap", "drop", "double"]
 
 
-class CharacterNoise(Augmentation):
+class CharacterNoise(WordEdits):
     """Letters replaced by neighbours and look-alikes, swapped, dropped and doubled.
 
     Digits stay, since another number is another fact. A word keeps at least one letter, so
@@ -36,7 +36,7 @@ class CharacterNoise(Augmentation):
     def edit_words(
         self, words: Sequence[str], protected: Sequence[bool], rng: np.random.Generator
     ) -> Edited:
-        """See `Augmentation.edit_words`; the number of words stays, so nothing needs protection."""
+        """See `WordEdits.edit_words`; the number of words stays, so nothing needs protection."""
         del protected
         letters = [list(word) for word in words]
         places = [

@@ -5,7 +5,7 @@ whatever the number of blocks, workers or machines, and any copy can be made aga
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,19 +31,27 @@ class Copy:
 
 
 def copies_of(
-    row: Row, position: int, operations: Sequence[Augmentation], *, seed: int
-) -> Iterator[Copy]:
-    """All copies of a row, in the order of the operations.
+    rows: Sequence[Row],
+    positions: Sequence[int],
+    operations: Sequence[Augmentation],
+    *,
+    seed: int,
+) -> list[list[Copy]]:
+    """For each row all its copies, in the order of the operations.
 
     A copy depends on the seed, the row's position, the operation's place in the list and its own
     number there; an operation added at the end changes none of the others' copies.
     """
-    number = 0
+    copies: list[list[Copy]] = [[] for _ in rows]
     made: Counter[str] = Counter()
+    number = 0
     for place, operation in enumerate(operations):
         for copy in range(operation.copies):
             number += 1
             made[operation.kind] += 1
-            rng = np.random.default_rng((seed, position, place, copy))
             lineage = f"{operation.kind}#{made[operation.kind]}"
-            yield Copy(number, operation.kind, lineage, operation(row, rng))
+            rngs = [np.random.default_rng((seed, position, place, copy)) for position in positions]
+            changed = operation.change_rows(rows, rngs)
+            for found, row in zip(copies, changed, strict=True):
+                found.append(Copy(number, operation.kind, lineage, row))
+    return copies

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, TypeAlias
 import numpy as np
 from pydantic import Field
 
-from ray_sft.data.augment.base import Augmentation, Edited
 from ray_sft.data.augment.segments import is_chinese, is_han, is_untouchable, words_of
 from ray_sft.data.augment.synonyms import CHINESE, LONGEST_CHINESE, synonyms_of
+from ray_sft.data.augment.word_edits import Edited, WordEdits
 
 __all__ = ["Eda"]
 
@@ -18,7 +18,7 @@ _Places: TypeAlias = list[list[str]]
 """For each word before, the words that stand in its place."""
 
 
-class Eda(Augmentation):
+class Eda(WordEdits):
     """One of four edits of a text's words (Wei & Zou 2019, arXiv:1901.11196).
 
     Each copy has one kind of edit, drawn with equal chances; where that changes nothing (no word
@@ -45,7 +45,7 @@ class Eda(Augmentation):
     def edit_words(
         self, words: Sequence[str], protected: Sequence[bool], rng: np.random.Generator
     ) -> Edited:
-        """See `Augmentation.edit_words`."""
+        """See `WordEdits.edit_words`."""
         text = _Words(words, protected)
         edits = [
             (text.replace, self.alpha_synonym),

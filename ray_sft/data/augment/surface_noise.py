@@ -7,15 +7,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 from pydantic import Field
 
-from ray_sft.data.augment.base import Augmentation, Edited
 from ray_sft.data.augment.segments import (
     HAN,
-    RUNS,
     UNTOUCHABLE,
     is_chinese,
     is_untouchable,
-    split,
 )
+from ray_sft.data.augment.word_edits import Edited, WordEdits
 
 __all__ = ["Casing", "SurfaceNoise"]
 
@@ -32,7 +30,7 @@ _PUNCTUATION = re.compile(rf"({UNTOUCHABLE})|(?<=[{_BEFORE}])({_MARKS})(?![^\W{H
 _IS_MARK = re.compile(_MARKS)
 
 
-class SurfaceNoise(Augmentation):
+class SurfaceNoise(WordEdits):
     """Another casing of the whole text, and marks missing, doubled, of the other width or unspaced.
 
     In Chinese texts a mark may become its full-width or half-width form. Nothing is put at the end
@@ -49,17 +47,24 @@ class SurfaceNoise(Augmentation):
     punctuation_rate: float = Field(default=0.2, ge=0, le=1)
     """The chance of each punctuation mark to be changed."""
 
-    def edit(self, text: str, rng: np.random.Generator) -> str:
-        """See `Augmentation.edit`."""
-        words, gaps = split(text, RUNS)
-        recased = self._recase(words, rng)
-        pieces = [piece for pair in zip(gaps, recased, strict=False) for piece in pair]
-        return self._punctuate("".join([*pieces, gaps[-1]]), rng)
+    def finish(self, text: str, rng: np.random.Generator) -> str:
+        """See `WordEdits.finish`."""
+        chinese = is_chinese(text)
+
+        def change(match: re.Match[str]) -> str:
+            mark, blanks = match[2], match[3]
+            if mark is None or rng.random() >= self.punctuation_rate:
+                return match[0]
+            if blanks and match.end() < len(text) and rng.random() < 0.25:
+                return str(mark)
+            return _other_mark(mark, rng, chinese=chinese) + str(blanks)
+
+        return _PUNCTUATION.sub(change, text)
 
     def edit_words(
         self, words: Sequence[str], protected: Sequence[bool], rng: np.random.Generator
     ) -> Edited:
-        """See `Augmentation.edit_words`."""
+        """See `WordEdits.edit_words`."""
         recased = self._recase(words, rng)
         chinese = is_chinese("".join(words))
         edited = []
@@ -78,19 +83,6 @@ class SurfaceNoise(Augmentation):
         choices = [[_in_casing(word, casing) for word in words] for casing in self.casings]
         choices = [choice for choice in choices if choice != list(words)]
         return choices[int(rng.integers(len(choices)))] if choices else list(words)
-
-    def _punctuate(self, text: str, rng: np.random.Generator) -> str:
-        chinese = is_chinese(text)
-
-        def change(match: re.Match[str]) -> str:
-            mark, blanks = match[2], match[3]
-            if mark is None or rng.random() >= self.punctuation_rate:
-                return match[0]
-            if blanks and match.end() < len(text) and rng.random() < 0.25:
-                return str(mark)
-            return _other_mark(mark, rng, chinese=chinese) + str(blanks)
-
-        return _PUNCTUATION.sub(change, text)
 
 
 def _in_casing(word: str, casing: Casing) -> str:

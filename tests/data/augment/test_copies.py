@@ -4,7 +4,7 @@ ROW = {"text": "Where is my parcel? I would like a refund, please.", "label": "p
 
 
 def made(operations, *, position=7, seed=3):
-    return list(copies_of(ROW, position, operations, seed=seed))
+    return copies_of([ROW], [position], operations, seed=seed)[0]
 
 
 def test_copies_are_numbered_and_named_by_their_operation():

@@ -5,10 +5,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from ray_sft.data.augment import Augmentation
+from ray_sft.data.augment import WordEdits
 
 
-class Leave(Augmentation):
+class Leave(WordEdits):
     """Leaves out the words of a list, and puts "new" behind those of another."""
 
     kind: Literal["leave"] = "leave"
