@@ -2,11 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from ray_sft.bundle.manifest import hash_file
 from ray_sft.core import DataError, reason_of
+from ray_sft.core.storage import find_files
 from ray_sft.data.sources.base import RawRow, Source
 
 __all__ = ["Hub"]
@@ -33,8 +36,12 @@ class Hub(Source):
         return [self.path]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the settings; the hub's content is not hashed."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 over the settings and the files of a folder; the hub's content is not hashed."""
+        digest = hashlib.sha256(self.model_dump_json().encode())
+        if Path(self.path).is_dir():
+            for file in find_files(self.path, ("",)):
+                digest.update(hash_file(Path(file.path)).encode())
+        return digest.hexdigest()
 
     def column_names(self, part: str) -> list[str] | None:
         """See `Source.column_names`."""
