@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,19 +46,25 @@ class Hub(Source):
 
     def column_names(self, part: str) -> list[str] | None:
         """See `Source.column_names`."""
-        names = self._stream(part).column_names
+        with self._streamed(part) as stream:
+            names = stream.column_names
         return list(names) if names else None
 
     def read(self, part: str) -> Iterator[RawRow]:
         """See `Source.read`."""
-        yield from self._stream(part)
+        with self._streamed(part) as stream:
+            yield from stream
 
-    def _stream(self, part: str) -> Any:
+    @contextmanager
+    def _streamed(self, part: str) -> Iterator[Any]:
         import datasets  # takes seconds, and few recipes stream from the hub
 
         try:
-            return datasets.load_dataset(
-                part, self.subset or None, split=self.split, streaming=True
-            )
+            yield datasets.load_dataset(part, self.subset or None, split=self.split, streaming=True)
+        # errors of the network and of Arrow are among the first two
         except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
-            raise DataError(f"cannot read hub data set '{part}': {reason_of(error)}") from None
+            raise DataError(
+                f"cannot read hub data set '{part}': {reason_of(error).rstrip('.')}. Check its id, "
+                f"its split ('{self.split}') and subset, and the connection; a private one needs "
+                "a token in the environment variable HF_TOKEN."
+            ) from None
