@@ -80,6 +80,10 @@ class RunFolder:
             return None
         return StageReport.model_validate(record["report"] | {"cached": True})
 
+    def begin(self, stage: str) -> None:
+        """Forgets that a stage was done, since its outputs are about to be written anew."""
+        self._record(stage).unlink(missing_ok=True)
+
     def finish(self, report: StageReport, inputs: str) -> None:
         """Records that a stage is done."""
         record = {"inputs": inputs, "report": report.model_dump(mode="json")}
