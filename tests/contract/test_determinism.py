@@ -9,12 +9,21 @@ from functools import cache
 import numpy as np
 import pytest
 
-from ray_sft.data import AnyAugmentation, AnySource, Csv, Quality, SampleStore, encode
+from ray_sft.data import (
+    AnyAugmentation,
+    AnySource,
+    Csv,
+    Quality,
+    SampleStore,
+    Splits,
+    encode,
+    prepare,
+)
 from ray_sft.data import rows as rows_module
 from ray_sft.data.augment import CharacterNoise
 from ray_sft.data.index import write_index
 from ray_sft.data.rows import position_of, read_rows, small_blocks
-from tests.factories import AUGMENTATIONS, members, tiny_wordpiece
+from tests.factories import AUGMENTATIONS, TEXTS, members, tiny_wordpiece
 from tests.source_factories import SOURCES, TEXT_TASK, cut
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("local_ray")]
@@ -190,3 +199,35 @@ def test_the_same_copies_whatever_the_number_of_blocks_and_tasks(
     first, *others = (everything(store) for store in stores)
     assert all(other == first for other in others)
     assert set(stores[0].copy_numbers.tolist()) == {0, 1, 2}
+
+
+def twice_and_a_word_apart(rng):
+    """Each of 200 texts, and the same with another word, in any order."""
+    words = sorted({word for text in TEXTS for word in text.split()})
+    texts = []
+    for _ in range(200):
+        text = rng.choice(words, 16).tolist()
+        texts += [" ".join(text), " ".join([*text[:-1], "another"])]
+    return rng.permutation(texts).tolist()
+
+
+def test_the_same_rows_stay_of_those_that_say_nearly_the_same(tmp_path, processor_dir):
+    texts = twice_and_a_word_apart(np.random.default_rng(0))
+    for name in ("train", "eval"):
+        (tmp_path / name).mkdir()
+    train = SOURCES[Csv].write(tmp_path / "train", texts, 7)
+    stores = []
+    for num_tasks in (1, 2, 4):
+        out_dir = tmp_path / f"{num_tasks}"
+        prepare(
+            TEXT_TASK,
+            Splits(train=train, eval=SOURCES[Csv].write(tmp_path / "eval", texts[:30], 1)),
+            processor_dir=processor_dir,
+            out_dir=out_dir,
+            num_tasks=num_tasks,
+            quality=Quality(duplicates="near", leaks="remove"),
+        )
+        stores.append(SampleStore(out_dir / "train"))
+    one, two, four = (everything(store) for store in stores)
+    assert one == two == four
+    assert 160 < len(stores[0]) < 200
