@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import subprocess
 
 import pyarrow as pa
@@ -160,18 +159,6 @@ def test_a_database_that_goes_away_leaves_nothing_finished(tmp_path, prepared, p
         reviews(connection, is_ill=False)
     engine.dispose()
     assert len(prepared(source)) == NUM_REVIEWS
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of one megabyte."""
-    if os.geteuid():
-        pytest.skip("mounting a file system needs root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)  # readers may have files open
 
 
 def test_a_full_disk_leaves_nothing_finished(tmp_path, prepared, small_disk):
