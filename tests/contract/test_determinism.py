@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures
 
 NUM_ROWS = 600
 """Three batches of encoding."""
-NUM_AUGMENTED = 2500
-"""Ten batches with copies: enough work for a second process to take some of it."""
+NUM_AUGMENTED = 1800
+"""Eight batches with copies: enough work for a second process to take some of it."""
 
 
 def said(number):
@@ -171,21 +171,32 @@ def test_the_same_rows_however_the_source_is_cut(stores):
         assert (np.diff(order) >= 0).all(), "in the order of the source"
 
 
+@pytest.fixture(scope="module")
+def one_part(tmp_path_factory):
+    """A source of one part, and how large blocks are by how many it is read in."""
+    rows = [said(number) for number in range(NUM_AUGMENTED)]
+    source = SOURCES[Csv].write(tmp_path_factory.mktemp("rows"), rows, 1)
+    size = read_rows(source, source.slices()).materialize().size_bytes()
+    sizes = {num_blocks: size // num_blocks for num_blocks in (1, 2, 7)}
+    for num_blocks, block_bytes in sizes.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rows_module, "_BLOCK_BYTES", block_bytes)
+            with small_blocks():
+                found = read_rows(source, source.slices()).materialize().num_blocks()
+        assert found == 1 if num_blocks == 1 else found >= num_blocks
+    return source, sizes
+
+
 @pytest.mark.parametrize("kind", members(AnyAugmentation), ids=lambda kind: kind.__name__)
 def test_the_same_copies_whatever_the_number_of_blocks_and_tasks(
-    kind, tmp_path, processor_dir, monkeypatch
+    kind, tmp_path, processor_dir, one_part, monkeypatch
 ):
     assert kind in AUGMENTATIONS, f"{kind.__name__} has no factory in tests/factories.py"
     operation = AUGMENTATIONS[kind]().model_copy(update={"copies": 2})
-    rows = [said(number) for number in range(NUM_AUGMENTED)]
-    source = SOURCES[Csv].write(tmp_path, rows, 1)
-    size = read_rows(source, source.slices()).materialize().size_bytes()
+    source, block_bytes = one_part
     stores = []
     for num_blocks, num_tasks in ((1, 1), (2, 2), (7, 4)):
-        monkeypatch.setattr(rows_module, "_BLOCK_BYTES", size // num_blocks)
-        with small_blocks():
-            blocks = read_rows(source, source.slices()).materialize().num_blocks()
-        assert blocks == 1 if num_blocks == 1 else blocks >= num_blocks
+        monkeypatch.setattr(rows_module, "_BLOCK_BYTES", block_bytes[num_blocks])
         stores.append(
             encoded(
                 source,
