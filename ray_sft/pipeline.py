@@ -210,6 +210,7 @@ class Pipeline:
         report = self.folder.finished(name, inputs)
         if report is None or not _are_whole(outputs or []):
             self.watcher.started(name)
+            self.folder.begin(name)
             began = time.monotonic()
             report = work().model_copy(update={"seconds": time.monotonic() - began})
             self.folder.finish(report, inputs)

@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field
 
 from ray_sft.core import BundleError, Config
-from ray_sft.core.whole_files import write_whole
+from ray_sft.core.whole_files import write_whole, writing_to
 
 __all__ = ["RunFolder", "StageReport", "fingerprint"]
 
@@ -80,15 +80,29 @@ class RunFolder:
             return None
         return StageReport.model_validate(record["report"] | {"cached": True})
 
+    def begin(self, stage: str) -> None:
+        """Forgets that a stage was done, since its outputs are about to be written anew."""
+        self._record(stage).unlink(missing_ok=True)
+
     def finish(self, report: StageReport, inputs: str) -> None:
-        """Records that a stage is done."""
+        """Records that a stage is done.
+
+        Raises:
+            DataError: the disk is full, or the folder cannot be written.
+        """
         record = {"inputs": inputs, "report": report.model_dump(mode="json")}
-        write_whole(self._record(report.stage), json.dumps(record, indent=2))
+        with writing_to(self.path):
+            write_whole(self._record(report.stage), json.dumps(record, indent=2))
 
     def write_recipe(self, tree: Mapping[str, Any]) -> None:
-        """Writes the resolved recipe."""
+        """Writes the resolved recipe.
+
+        Raises:
+            DataError: the disk is full, or the folder cannot be written.
+        """
         text = yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True)
-        write_whole(self.path / "recipe.yaml", text)
+        with writing_to(self.path):
+            write_whole(self.path / "recipe.yaml", text)
 
     def _record(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from ray_sft.core import Config
-from ray_sft.core.whole_files import whole_file
+from ray_sft.core.whole_files import whole_file, writing_to
 from ray_sft.data.augment import AnyAugmentation, Copy, copies_of
 from ray_sft.data.quality import Quality, RowCheck
 from ray_sft.data.rows import in_order, read_rows, readable_errors, split_position, used_rows
@@ -48,10 +48,15 @@ def write_augmented(
     it is whole.
 
     Raises:
-        DataError: the source cannot be read.
+        DataError: the source cannot be read, or the file not be written.
     """
     counts = dict.fromkeys(AugmentedSummary.model_fields, 0)
-    with readable_errors(), whole_file(path) as draft, draft.open("w", encoding="utf-8") as file:
+    with (
+        readable_errors(),
+        writing_to(path.parent),
+        whole_file(path) as draft,
+        draft.open("w", encoding="utf-8") as file,
+    ):
         for line in _lines(source, tuple(augment), quality, seed):
             counts[line["counts"]] += 1
             counts["num_unchanged"] += int(line["unchanged"])

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from ray_sft.core import Config, DataError
-from ray_sft.core.whole_files import write_whole
+from ray_sft.core.whole_files import write_whole, writing_to
 from ray_sft.data.quality.duplicates import Duplicates
 from ray_sft.data.shards import LEFT_OUT, read_shard_rows, row_files
 from ray_sft.data.summary import Histogram, SplitSummary
@@ -57,7 +57,7 @@ def write_index(folder: Path, *, removed: Duplicates | None = None) -> SplitSumm
     """Writes the index of the shards in ``folder``; rows of ``removed`` are rejected.
 
     Raises:
-        DataError: there is no accepted row in the shards.
+        DataError: there is no accepted row in the shards, or the index cannot be written.
     """
     index = _Index(removed)
     files = row_files(folder)
@@ -66,9 +66,10 @@ def write_index(folder: Path, *, removed: Duplicates | None = None) -> SplitSumm
             index.add(table, number)
     facts = Facts(shards=tuple(files), summary=index.summary(), copies=index.first_copies())
     target = folder / INDEX
-    target.mkdir(exist_ok=True)
-    index.save(target)
-    write_whole(target / FACTS, facts.model_dump_json())
+    with writing_to(folder):
+        target.mkdir(exist_ok=True)
+        index.save(target)
+        write_whole(target / FACTS, facts.model_dump_json())
     return facts.summary
 
 

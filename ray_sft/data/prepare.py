@@ -3,13 +3,16 @@
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from ray_sft.core import Config, DataError
+from ray_sft.core.whole_files import whole_file, writing_to
 from ray_sft.data.augment import AnyAugmentation
 from ray_sft.data.changes import Change, find_changes
 from ray_sft.data.encode import encode
@@ -193,25 +196,36 @@ def write_rejected(folders: Sequence[tuple[str, Path]], path: Path) -> int:
     """Writes every rejected row of the named shard folders as JSON lines; returns their number.
 
     A rejected copy has the ``lineage`` of the augmentation that made it; rows have an empty one.
+    The file is there when it is whole.
+
+    Raises:
+        DataError: the disk is full, or the file cannot be written.
     """
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for name, folder in folders:
-            table = SampleStore(folder).rejected
-            columns = ["position", "lineage", "row_id", "reason", "original"]
-            for row in table.select(columns).to_pylist():
-                part, index = split_position(row["position"])
-                line = {
-                    "data": name,
-                    "file": part,
-                    "row": index,
-                    "id": row["row_id"],
-                    "lineage": row["lineage"],
-                    "reason": row["reason"],
-                }
-                if row["original"] is not None:
-                    part, index = split_position(row["original"])
-                    line["same_as"] = {"file": part, "row": index}
+    tables = [(name, SampleStore(folder).rejected) for name, folder in folders]
+    with (
+        writing_to(path.parent),
+        whole_file(path) as draft,
+        draft.open("w", encoding="utf-8") as file,
+    ):
+        for name, table in tables:
+            for line in _rejected_lines(name, table):
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                count += 1
-    return count
+    return sum(table.num_rows for _, table in tables)
+
+
+def _rejected_lines(name: str, table: pa.Table) -> Iterator[dict[str, Any]]:
+    columns = ["position", "lineage", "row_id", "reason", "original"]
+    for row in table.select(columns).to_pylist():
+        part, index = split_position(row["position"])
+        line = {
+            "data": name,
+            "file": part,
+            "row": index,
+            "id": row["row_id"],
+            "lineage": row["lineage"],
+            "reason": row["reason"],
+        }
+        if row["original"] is not None:
+            part, index = split_position(row["original"])
+            line["same_as"] = {"file": part, "row": index}
+        yield line

@@ -39,6 +39,8 @@ __all__ = [
 _ROWS_PER_BLOCK = 2048
 _BLOCK_BYTES = 4 * 1024 * 1024
 _FILE_BITS = 40
+_RAYS_ADVICE = "\nFailed to apply UDF"
+"""Begins what Ray Data puts after the message of an error: how to have its tasks retried."""
 
 
 def position_of(file: int, index: int) -> int:
@@ -187,7 +189,7 @@ def readable_errors() -> Iterator[None]:
         while cause.__cause__ is not None and not isinstance(cause, DataError):
             cause = cause.__cause__
         if isinstance(cause, DataError):
-            raise DataError(str(cause)) from None
+            raise DataError(str(cause).partition(_RAYS_ADVICE)[0]) from None
         raise
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from ray.data import Datasink
 from ray.data.block import Block
 
-from ray_sft.core.whole_files import whole_file
+from ray_sft.core.whole_files import whole_file, writing_to
 
 __all__ = [
     "BATCH_ROWS",
@@ -54,22 +54,30 @@ class ShardSink(Datasink[None]):
         self.folder = folder
 
     def write(self, blocks: Iterable[Block], ctx: Any) -> None:
-        """See Ray's `Datasink.write`; a task that is run again takes the same names."""
-        kept: list[Any] = []
-        number = 0
-        for block in blocks:
-            kept.append(block)
-            if sum(table.nbytes for table in kept) >= _SHARD_BYTES:
-                write_shard(self.folder, f"{ctx.task_idx:06}-{number:04}", kept)
-                kept, number = [], number + 1
-        write_shard(self.folder, f"{ctx.task_idx:06}-{number:04}", kept)
+        """See Ray's `Datasink.write`; a task that is run again takes the same names.
+
+        Raises:
+            DataError: the disk is full, or the folder cannot be written.
+        """
+        for number, tables in enumerate(_shards_of(blocks)):
+            write_shard(self.folder, f"{ctx.task_idx:06}-{number:04}", tables)
+
+
+def _shards_of(blocks: Iterable[Block]) -> Iterator[list[Any]]:
+    kept: list[Any] = []
+    for block in blocks:
+        kept.append(block)
+        if sum(table.nbytes for table in kept) >= _SHARD_BYTES:
+            yield kept
+            kept = []
+    yield kept
 
 
 def write_shard(folder: Path, name: str, tables: Iterable[Any]) -> None:
     """Writes encoded rows as the shard of a name.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written.
+        DataError: the disk is full, or the folder cannot be written.
     """
     whole = [table for table in tables if table.num_rows]
     if not whole:
@@ -80,9 +88,10 @@ def write_shard(folder: Path, name: str, tables: Iterable[Any]) -> None:
     rows = table.drop_columns(samples)
     place = np.cumsum(is_sample.to_numpy()) - 1
     rows = rows.append_column("place", pa.array(place, pa.int64()))
-    _write_samples(sample_file(folder, name), table.filter(is_sample).select(samples))
-    with whole_file(folder / f"{name}{_ROWS}") as draft:
-        pq.write_table(rows, draft)
+    with writing_to(folder):
+        _write_samples(sample_file(folder, name), table.filter(is_sample).select(samples))
+        with whole_file(folder / f"{name}{_ROWS}") as draft:
+            pq.write_table(rows, draft)
 
 
 def _write_samples(path: Path, table: pa.Table) -> None:

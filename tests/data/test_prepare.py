@@ -221,7 +221,9 @@ def test_broken_quoting_is_one_clear_error_out_of_a_worker(tmp_path):
     splits = Splits(train=Csv(path=str(broken)), eval=Csv(path=str(broken)))
     with pytest.raises(DataError, match="quoting is broken in the row that begins in line 3") as e:
         resolve_task(SequenceClassification(), splits, name="topic")
-    assert "Traceback" not in str(e.value)
+    with pytest.raises(DataError) as alone:
+        list(iterate_rows(splits.train))
+    assert str(e.value) == str(alone.value), "as it is without Ray"
 
 
 def test_no_usable_row_is_an_error_with_the_most_frequent_reason(tmp_path, processor_dir):

@@ -95,6 +95,16 @@ def test_a_stage_that_did_not_finish_is_not_read(tmp_path):
         SampleStore(tmp_path)
 
 
+def test_an_index_that_finds_no_room_is_not_read(tmp_path):
+    write_shard(tmp_path, "a", [table([0, 1])])
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "place.npy").symlink_to("/dev/full")
+    with pytest.raises(DataError, match=r"cannot write to .* Make room there"):
+        write_index(tmp_path)
+    with pytest.raises(DataError, match="holds no finished data stage"):
+        SampleStore(tmp_path)
+
+
 def test_rows_that_are_left_out_are_counted_and_no_samples(tmp_path):
     marker = table([7], reason="").set_column(1, "copy", pa.array([LEFT_OUT], pa.int32()))
     marker = marker.set_column(

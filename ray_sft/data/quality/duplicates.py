@@ -6,6 +6,8 @@ one group (Broder 1997; Leskovec et al., Mining of Massive Datasets, 3.4). The c
 number of rows but for the sorts.
 """
 
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pyarrow.compute as pc
 import ray
 import xxhash
 
+from ray_sft.core.whole_files import writing_to
 from ray_sft.data.shards import read_shard_rows, row_files
 from ray_sft.tasks import Array
 
@@ -71,6 +74,9 @@ def find_duplicates(
             rows that are the same to the model alone.
         leaks: whether training rows that evaluation has too are left out.
         exact: whether training rows that are the same as others are.
+
+    Raises:
+        DataError: the disk has no room for the signatures.
     """
     rows = _Rows.read(train, evaluation)
     if not len(rows.position):
@@ -153,9 +159,8 @@ def _neighbours(keys: Array) -> Array:
 def _nearly_same(rows: _Rows, folders: list[Path], similarity: float) -> Array:
     path = folders[0] / "signatures.npy"
     try:
-        table = np.lib.format.open_memmap(
-            path, mode="w+", dtype=np.uint32, shape=(len(rows.position), NUM_PERMUTATIONS)
-        )
+        with writing_to(path.parent):
+            table = _table_on_disk(path, len(rows.position))
         for folder, is_eval in zip(folders, (False, True), strict=True):
             _collect(folder, rows, table, is_eval=is_eval)
         table.flush()
@@ -166,6 +171,18 @@ def _nearly_same(rows: _Rows, folders: list[Path], similarity: float) -> Array:
         return candidates[_agreement(table, candidates) >= similarity - _SLACK]
     finally:
         path.unlink(missing_ok=True)
+
+
+def _table_on_disk(path: Path, count: int) -> np.memmap[Any, np.dtype[np.uint32]]:
+    """(count, 128) uint32: a mapped file, with room for all of it."""
+    table = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.uint32, shape=(count, NUM_PERMUTATIONS)
+    )
+    if sys.platform == "linux":
+        # a page that finds no room when it is written would end the process without a word
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return table
 
 
 def _collect(folder: Path, rows: _Rows, table: Array, *, is_eval: bool) -> None:

@@ -2,13 +2,13 @@
 
 import csv
 from collections.abc import Iterator
-from typing import ClassVar, Literal, TextIO
+from typing import Any, ClassVar, Literal, TextIO
 
 from pydantic import Field, field_validator
 
 from ray_sft.core import DataError
 from ray_sft.data.sources.base import BadRow, RawRow
-from ray_sft.data.sources.files import TextFile
+from ray_sft.data.sources.files import TextFile, Undecoded
 
 __all__ = ["Csv"]
 
@@ -40,11 +40,13 @@ class Csv(TextFile):
             return list(self.header)
         with self.open(part) as file:
             try:
-                header = next(csv.reader(file, delimiter=self.delimiter, strict=True), None)
+                header: list[str] | None = next(self._reader(file), None)
             except csv.Error as error:
                 raise DataError(f"data file '{part}', line 1: {error}.") from None
         if not header:
             raise DataError(f"data file '{part}' has no header line.")
+        if reason := _why_unusable(header):
+            raise DataError(f"the header line of data file '{part}' cannot be read: {reason}.")
         if twice := _repeated(header):
             raise DataError(
                 f"data file '{part}' names column '{twice}' twice. If its first line is a row, "
@@ -55,9 +57,8 @@ class Csv(TextFile):
     def read(self, part: str) -> Iterator[RawRow]:
         """See `Source.read`; a row with another number of fields than the header is bad."""
         names = self.column_names(part) or []
-        csv.field_size_limit(self.max_line)  # a quotation mark that is never closed ends here
         with self.open(part) as file:
-            reader = csv.reader(self._bounded(file), delimiter=self.delimiter, strict=True)
+            reader = self._reader(file)
             started = 1
             try:
                 if not self.header:
@@ -75,15 +76,31 @@ class Csv(TextFile):
                     f"{started}: {error}. Close the quotation mark, or double it inside a field."
                 ) from None
 
-    def _bounded(self, file: TextIO) -> Iterator[str]:
-        for line in self.lines(file):
-            yield f'"{_TOO_LONG}{line}"\n' if isinstance(line, BadRow) else line
+    def _reader(self, file: TextIO) -> Any:
+        csv.field_size_limit(self.max_line)  # a quotation mark that is never closed ends here
+        lines = (_as_text(line) for line in self.lines(file))
+        return csv.reader(lines, delimiter=self.delimiter, strict=True)
+
+
+def _as_text(line: str | BadRow) -> str:
+    """A line, or what stands for it until its row is told from the others."""
+    if isinstance(line, Undecoded):
+        return line.line  # its quotation marks count
+    return f'"{_TOO_LONG}{line}"\n' if isinstance(line, BadRow) else line
+
+
+def _why_unusable(fields: list[str]) -> str | None:
+    for field in fields:
+        if field.startswith(_TOO_LONG):
+            return field.removeprefix(_TOO_LONG).strip()
+        if bad := Undecoded.in_text(field):
+            return bad
+    return None
 
 
 def _row(names: list[str], fields: list[str]) -> RawRow:
-    for field in fields:
-        if field.startswith(_TOO_LONG):
-            return BadRow(field.removeprefix(_TOO_LONG).strip())
+    if reason := _why_unusable(fields):
+        return BadRow(reason)
     if len(fields) != len(names):
         return BadRow(f"{len(fields)} fields where the header has {len(names)}")
     return dict(zip(names, fields, strict=True))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar, TextIO
+from typing import ClassVar, Self, TextIO
 
 from pydantic import Field
 
@@ -17,9 +17,11 @@ from ray_sft.core import DataError
 from ray_sft.core.storage import StoredFile, find_files, open_stream
 from ray_sft.data.sources.base import BadRow, ReadRow, Slice, Source
 
-__all__ = ["Files", "TextFile"]
+__all__ = ["Files", "TextFile", "Undecoded"]
 
 _EMBEDDED = "embedded/samples"
+_BYTE = 0xFF
+"""The bits of a byte in the character by which ``surrogateescape`` spells it."""
 
 
 class Files(Source, ABC):
@@ -87,11 +89,36 @@ def _resolved(path: str) -> str:
     return path
 
 
+class Undecoded(BadRow):
+    """Why a line is bad whose bytes are not all UTF-8, in a file whose lines are."""
+
+    line: str
+    """The line, with those bytes as ``surrogateescape`` spells them."""
+    byte: str
+    """The first of them, such as ``0xe9``."""
+
+    @classmethod
+    def in_text(cls, text: str) -> Self | None:
+        """What is wrong with a text; None where every byte was UTF-8."""
+        try:
+            text.encode()  # faster than a search for such characters
+        except UnicodeEncodeError as error:
+            byte = f"0x{ord(text[error.start]) & _BYTE:02x}"
+        else:
+            return None
+        reason = cls(f"byte {byte} is not utf-8, unlike the lines before")
+        reason.line, reason.byte = text, byte
+        return reason
+
+
 class TextFile(Files, ABC):
     """A source of text files."""
 
     encoding: str = "utf-8-sig"
-    """How the bytes spell characters; the default is UTF-8 with or without a byte-order mark."""
+    """How the bytes spell characters; the default is UTF-8 with or without a byte-order mark. A
+    line that is not UTF-8 is rejected where an earlier line of the file shows that the others
+    are; the first line beyond ASCII that is not ends the reading, since the whole file may be in
+    another encoding."""
     max_line: int = Field(default=4_000_000, ge=1000)
     """Characters of the longest line that is read; longer ones are rejected."""
 
@@ -111,23 +138,41 @@ class TextFile(Files, ABC):
             file = io.TextIOWrapper(
                 io.BufferedReader(stream, 1 << 20),  # type: ignore[type-var] # reads like one
                 encoding=self.encoding,
+                errors="surrogateescape" if self._is_utf8 else "strict",
                 newline="",
             )
             try:
                 yield file
             except UnicodeDecodeError as error:
-                byte = error.object[error.start]
-                raise DataError(
-                    f"data file '{part}' is not {self.encoding.removesuffix('-sig')}: byte "
-                    f"0x{byte:02x} cannot be read. Name the file's encoding (encoding: gb18030, "
-                    "latin-1, ...) or save it as UTF-8."
-                ) from None
+                where, byte = "", f"0x{error.object[error.start]:02x}"
+            except _NotUtf8Error as error:
+                where, byte = f" in line {error.number}", error.byte
+            else:
+                return
+        raise DataError(
+            f"data file '{part}' is not {self.encoding.removesuffix('-sig')}: byte {byte}{where} "
+            "cannot be read. Name the file's encoding (encoding: gb18030, latin-1, ...) or save "
+            "it as UTF-8."
+        )
+
+    @property
+    def _is_utf8(self) -> bool:
+        return codecs.lookup(self.encoding).name in ("utf-8", "utf-8-sig")
 
     def lines(self, file: TextIO) -> Iterator[str | BadRow]:
-        """The lines of a file, with their ends; one that is too long is bad.
+        """The lines of a file, with their ends; one that is too long or not UTF-8 is bad.
 
         No more of a line than ``max_line`` is held in memory.
         """
+        is_proven = False  # to be UTF-8, by a line beyond ASCII
+        for number, line in enumerate(self._lines_in_bounds(file), start=1):
+            bad = None if isinstance(line, BadRow) else Undecoded.in_text(line)
+            if bad and not is_proven:
+                raise _NotUtf8Error(number, bad.byte)
+            is_proven = is_proven or not (isinstance(line, BadRow) or line.isascii())
+            yield bad or line
+
+    def _lines_in_bounds(self, file: TextIO) -> Iterator[str | BadRow]:
         while line := file.readline(self.max_line):
             if len(line) < self.max_line or line.endswith(("\n", "\r")):
                 yield line
@@ -143,3 +188,12 @@ class TextFile(Files, ABC):
                 yield BadRow(
                     f"a line of {length} characters, where max_line allows {self.max_line}"
                 )
+
+
+class _NotUtf8Error(Exception):
+    """The first line of a file that is not ASCII is not UTF-8."""
+
+    def __init__(self, number: int, byte: str) -> None:
+        super().__init__(number, byte)
+        self.number = number
+        self.byte = byte

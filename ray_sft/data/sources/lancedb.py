@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from pydantic import Field
@@ -30,40 +31,47 @@ class LanceDb(Source):
 
     def parts(self) -> list[str]:
         """The table's present version: one reader, which sees no later change."""
-        table = self._open("")
-        if not table.count_rows():
+        with self._opened("") as table:
+            version, is_empty = table.version, not table.count_rows()
+        if is_empty:
             raise DataError(f"'{self.title}' has no rows.")
-        return [str(table.version)]
+        return [str(version)]
 
     def fingerprint(self) -> str:
         """SHA-256 over the settings and the table's version."""
-        text = f"{self.model_dump_json()}|{self._open('').version}"
+        with self._opened("") as table:
+            text = f"{self.model_dump_json()}|{table.version}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def column_names(self, part: str) -> list[str] | None:
         """See `Source.column_names`."""
-        names: list[str] = self._open(part).schema.names
+        with self._opened(part) as table:
+            names: list[str] = table.schema.names
         return names
 
     def count_rows(self, part: str, *, limit: int | None) -> int:
         """See `Source.count_rows`; the table says it."""
-        size = int(self._open(part).count_rows())
+        with self._opened(part) as table:
+            size = int(table.count_rows())
         return size if limit is None else min(size, limit)
 
     def read(self, part: str) -> Iterator[RawRow]:
         """See `Source.read`; vectors come as lists of numbers."""
-        batches = self._open(part).search().to_batches(_ROWS_AT_ONCE)
-        for batch in batches:
-            yield from batch.to_pylist()
+        with self._opened(part) as table:
+            for batch in table.search().to_batches(_ROWS_AT_ONCE):
+                yield from batch.to_pylist()
 
-    def _open(self, version: str) -> Any:
+    @contextmanager
+    def _opened(self, version: str) -> Iterator[Any]:
         import lancedb  # takes a second, and starts threads
 
         try:
             table = lancedb.connect(self.path).open_table(self.table)
             if version:
                 table.checkout(int(version))
+            yield table
         except (OSError, RuntimeError, ValueError) as error:
-            reason = reason_of(error)
-            raise DataError(f"cannot read LanceDB table '{self.title}': {reason}") from None
-        return table
+            raise DataError(
+                f"cannot read LanceDB table '{self.title}': {reason_of(error).rstrip('.')}. Check "
+                "the path and the table; a version that was removed while it was read is gone."
+            ) from None

@@ -34,7 +34,12 @@ class Several(Source):
 
     @model_validator(mode="after")
     def _each_has_its_own(self) -> Self:
-        if given := sorted(self.model_fields_set & set(Source.model_fields)):
+        # by value: a recipe that was written down has every field
+        defaults = {
+            name: field.get_default(call_default_factory=True)
+            for name, field in Source.model_fields.items()
+        }
+        if given := sorted(name for name in defaults if getattr(self, name) != defaults[name]):
             raise ValueError(f"'{given[0]}' belongs to the single sources, not to several")
         return self
 

@@ -157,7 +157,9 @@ class Sql(Source):
         except SQLAlchemyError as error:
             reason = reason_of(getattr(error, "orig", None) or error)
             raise DataError(
-                f"cannot read '{self.title}' of {self._shown_url()}: {reason}"
+                f"cannot read '{self.title}' of {self._shown_url()}: {reason.rstrip('.')}. Check "
+                "the address, that the database runs, and that it has the table and the key; then "
+                "try again."
             ) from None
         finally:
             engine.dispose()

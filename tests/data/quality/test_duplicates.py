@@ -1,10 +1,13 @@
 """Duplicates found in shards, against Jaccard similarities counted by hand."""
 
 import json
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 
+from ray_sft.core import DataError
 from ray_sft.data import SampleStore
 from ray_sft.data.encode import _EncodeRows
 from ray_sft.data.index import write_index
@@ -115,3 +118,15 @@ def test_the_first_of_a_group_stays_whatever_the_order_of_the_shards(tmp_path, p
         summary = store.summary()
         assert (summary.num_rows, summary.num_accepted, summary.num_rejected) == (7, 3, 4)
         assert summary.reasons == {"says the same as an earlier row": 4}
+
+
+def test_signatures_that_find_no_room_are_an_error(small_disk, processor_dir):
+    rng = np.random.default_rng(3)
+    texts = [sentence(rng) for _ in range(400)]
+    train = write(small_disk / "train", processor_dir, texts)
+    evaluation = write(small_disk / "eval", processor_dir, texts[:1])
+    size = shutil.disk_usage(small_disk).used + 100 * NUM_PERMUTATIONS * 4
+    subprocess.run(["mount", "-o", f"remount,size={size}", small_disk], check=True)
+    with pytest.raises(DataError, match=r"cannot write to '.*train': No space left on device"):
+        find_duplicates(train, evaluation, similarity=0.8, leaks=True, exact=True)
+    assert not list(small_disk.rglob("signatures*"))

@@ -1,5 +1,7 @@
 """Rows of LanceDB tables."""
 
+from pathlib import Path
+
 import lancedb
 import pytest
 
@@ -39,3 +41,12 @@ def test_a_reader_sees_the_version_that_it_began_with(folder):
 def test_a_table_that_is_not_there_is_told(folder):
     with pytest.raises(DataError, match=r"cannot read LanceDB table .*nothing'"):
         LanceDb(path=folder, table="nothing").parts()
+
+
+def test_a_table_whose_files_are_gone_is_told_while_it_is_read(folder):
+    source = LanceDb(path=folder, table="notes")
+    (chosen,) = source.slices()
+    for file in (Path(folder) / "notes.lance" / "data").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match=r"cannot read LanceDB table '.*notes': .*Not found"):
+        list(source.rows(chosen))
