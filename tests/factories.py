@@ -30,7 +30,14 @@ from ray_sft.compression import (
     QuantizeInt4,
     QuantizeInt8,
 )
-from ray_sft.data.augment import Augmentation, CharacterNoise, Eda, SurfaceNoise
+from ray_sft.data.augment import (
+    Augmentation,
+    CharacterNoise,
+    Cutoff,
+    Eda,
+    SurfaceNoise,
+    TemplateFilling,
+)
 from ray_sft.models import HeadedEncoder, HeadView, train_tokenizer, train_wordpiece
 from ray_sft.objectives import AnyObjective, Fgm, LabelSmoothing, Objective, RDrop
 from ray_sft.tasks import (
@@ -264,10 +271,17 @@ OBJECTIVES: dict[type[Objective], Callable[[], Objective]] = {
     LabelSmoothing: lambda: LabelSmoothing(epsilon=0.2),
 }
 
+SLOTS = {
+    "thing": ("parcel", "refund", "bank card", "\u8d26\u6237", "\u4fe1\u7528\u5361"),
+    "PER": ("Ann", "Ann Lee", "\u738b\u82b3"),
+    "ORG": ("Ltd", "Mill & Sons Ltd.", "\u94f6\u884c"),
+}
 AUGMENTATIONS: dict[type[Augmentation], Callable[[], Augmentation]] = {
     CharacterNoise: CharacterNoise,
+    Cutoff: Cutoff,
     Eda: Eda,
     SurfaceNoise: SurfaceNoise,
+    TemplateFilling: lambda: TemplateFilling(slots=SLOTS),
 }
 
 

@@ -15,8 +15,10 @@ from pydantic import Field
 from ray_sft.data.augment.base import Augmentation, TextRewrites
 from ray_sft.data.augment.character_noise import CharacterNoise
 from ray_sft.data.augment.copies import Copy, copies_of
+from ray_sft.data.augment.cutoff import Cutoff
 from ray_sft.data.augment.eda import Eda
 from ray_sft.data.augment.surface_noise import SurfaceNoise
+from ray_sft.data.augment.template_filling import TemplateFilling
 from ray_sft.data.augment.word_edits import WordEdits
 
 __all__ = [
@@ -24,14 +26,16 @@ __all__ = [
     "Augmentation",
     "CharacterNoise",
     "Copy",
+    "Cutoff",
     "Eda",
     "SurfaceNoise",
+    "TemplateFilling",
     "TextRewrites",
     "WordEdits",
     "copies_of",
 ]
 
 AnyAugmentation: TypeAlias = Annotated[
-    CharacterNoise | Eda | SurfaceNoise, Field(discriminator="kind")
+    CharacterNoise | Cutoff | Eda | SurfaceNoise | TemplateFilling, Field(discriminator="kind")
 ]
 """Every augmentation that a recipe may name, by its ``kind``."""
