@@ -74,14 +74,14 @@ def resolve_recipe(recipe: Path | str, overrides: Sequence[str]) -> dict[str, Tr
         ConfigError: a data file or a model folder is not there.
     """
     tree = apply_overrides(load_tree(find_recipe(str(recipe))), overrides)
-    for stage in [tree, *_stages(tree.get("before"))]:
+    for stage in [tree, *_items(tree.get("before"))]:
         data = stage.get("data")
         for task, splits in data.items() if isinstance(data, dict) else ():
             for split, source in splits.items() if isinstance(splits, dict) else ():
                 _make_absolute(source, f"data.{task}.{split}.path")
-    model = tree.get("model")
-    if isinstance(model, str) and not model.startswith(_EMBEDDED) and Path(model).is_dir():
-        tree["model"] = str(Path(model).resolve())
+        for operation in _items(stage.get("augment")):
+            _make_model_absolute(operation)
+    _make_model_absolute(tree)
     return tree
 
 
@@ -91,10 +91,16 @@ def entrypoint(runs_dir: Path, *, executable: str | None) -> str:
     return shlex.join([*program, "run", _RECIPE_FILE, "--runs-dir", str(runs_dir)])
 
 
-def _stages(before: Tree) -> list[dict[str, Tree]]:
-    if not isinstance(before, list):
-        return []
-    return [stage for stage in before if isinstance(stage, dict)]
+def _items(found: Tree) -> list[dict[str, Tree]]:
+    """The stages or operations of a list."""
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def _make_model_absolute(holder: dict[str, Tree]) -> None:
+    """Rewrites a ``model`` that is a folder of this machine in place."""
+    model = holder.get("model")
+    if isinstance(model, str) and not model.startswith(_EMBEDDED) and Path(model).is_dir():
+        holder["model"] = str(Path(model).resolve())
 
 
 def _make_absolute(source: Tree, where: str) -> None:

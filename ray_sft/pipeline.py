@@ -85,6 +85,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
     """
     if recipe.model not in FROM_SCRATCH:
         check_model(locate(recipe.model))
+    for operation in (item for stage in recipe.stages() for item in stage.augment):
+        operation.check()
     resolved = {
         stage.name: {
             name: resolve_task(task, stage.data[name], name=name)
@@ -281,7 +283,7 @@ class Pipeline:
         return fingerprint(
             {split: source.fingerprint() for split, source in stage.data[name].items().items()},
             stage.tasks[name].model_dump(mode="json"),
-            [item.model_dump(mode="json") for item in stage.augment],
+            [item.fingerprint() for item in stage.augment],
             stage.quality.model_dump(mode="json"),
             stage.train.seed if stage.augment else 0,
             start.fingerprint,

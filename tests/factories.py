@@ -4,9 +4,13 @@ One function for each member; `TASKS`, `PASSES` name them. A member without a fa
 contract tests by its name.
 """
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -33,6 +37,7 @@ from ray_sft.compression import (
 from ray_sft.data.augment import (
     Augmentation,
     CharacterNoise,
+    ContextualReplacement,
     Cutoff,
     Eda,
     SurfaceNoise,
@@ -271,6 +276,23 @@ OBJECTIVES: dict[type[Objective], Callable[[], Objective]] = {
     LabelSmoothing: lambda: LabelSmoothing(epsilon=0.2),
 }
 
+CHINESE_TEXT = "\u60a8\u597d\uff0c\u8bf7\u5e2e\u6211\u67e5\u8be2\u8d26\u6237\u4f59\u989d"
+
+
+@cache
+def tiny_masked_model() -> Path:
+    """A folder with a masked language model that has learned nothing."""
+    folder = Path(tempfile.mkdtemp(prefix="tiny-masked-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    processor = train_wordpiece((*TEXTS, CHINESE_TEXT) * 20, vocab_size=320)
+    processor.save_pretrained(folder)
+    config = tiny_encoder_config(num_labels=2)
+    config.vocab_size = len(processor)
+    torch.manual_seed(0)
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
 SLOTS = {
     "thing": ("parcel", "refund", "bank card", "\u8d26\u6237", "\u4fe1\u7528\u5361"),
     "PER": ("Ann", "Ann Lee", "\u738b\u82b3"),
@@ -278,6 +300,7 @@ SLOTS = {
 }
 AUGMENTATIONS: dict[type[Augmentation], Callable[[], Augmentation]] = {
     CharacterNoise: CharacterNoise,
+    ContextualReplacement: lambda: ContextualReplacement(model=str(tiny_masked_model())),
     Cutoff: Cutoff,
     Eda: Eda,
     SurfaceNoise: SurfaceNoise,

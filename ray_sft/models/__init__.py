@@ -21,6 +21,7 @@ from ray_sft.models.load import (
     load_processor,
     load_tasks,
     locate,
+    model_config,
 )
 from ray_sft.models.segmented import use_segmented_attention
 
@@ -39,6 +40,7 @@ __all__ = [
     "load_processor",
     "load_tasks",
     "locate",
+    "model_config",
     "save_from_scratch",
     "save_tiny_llama",
     "tiny_llama_config",

@@ -38,6 +38,7 @@ __all__ = [
     "load_processor",
     "load_tasks",
     "locate",
+    "model_config",
 ]
 
 _UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
@@ -118,10 +119,19 @@ def load_processor(reference: str | Path) -> Processor:
 def check_model(source: ModelSource) -> None:
     """Raises ConfigError where the processor or the model's configuration cannot be loaded."""
     load_processor(source.processor)
+    model_config(source.model)
+
+
+def model_config(reference: str) -> Any:
+    """The transformers configuration of a model, without its weights.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
     try:
-        AutoConfig.from_pretrained(source.model, trust_remote_code=False)
+        return AutoConfig.from_pretrained(reference, trust_remote_code=False)
     except _UNREADABLE as error:
-        raise ConfigError(_cannot_load("model", source.model, error)) from None
+        raise ConfigError(_cannot_load("model", reference, error)) from None
 
 
 def load_model(reference: str, task: Task, *, processor: Processor) -> torch.nn.Module:

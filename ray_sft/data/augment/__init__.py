@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ray_sft.data.augment.base import Augmentation, TextRewrites
 from ray_sft.data.augment.character_noise import CharacterNoise
+from ray_sft.data.augment.contextual_replacement import ContextualReplacement
 from ray_sft.data.augment.copies import Copy, copies_of
 from ray_sft.data.augment.cutoff import Cutoff
 from ray_sft.data.augment.eda import Eda
@@ -25,6 +26,7 @@ __all__ = [
     "AnyAugmentation",
     "Augmentation",
     "CharacterNoise",
+    "ContextualReplacement",
     "Copy",
     "Cutoff",
     "Eda",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 AnyAugmentation: TypeAlias = Annotated[
-    CharacterNoise | Cutoff | Eda | SurfaceNoise | TemplateFilling, Field(discriminator="kind")
+    CharacterNoise | ContextualReplacement | Cutoff | Eda | SurfaceNoise | TemplateFilling,
+    Field(discriminator="kind"),
 ]
 """Every augmentation that a recipe may name, by its ``kind``."""
