@@ -80,8 +80,12 @@ def resolve_recipe(recipe: Path | str, overrides: Sequence[str]) -> dict[str, Tr
             for split, source in splits.items() if isinstance(splits, dict) else ():
                 _make_absolute(source, f"data.{task}.{split}.path")
         for operation in _items(stage.get("augment")):
-            _make_model_absolute(operation)
-    _make_model_absolute(tree)
+            _make_absolute_folder(operation, "model")
+        gate = stage.get("gate")
+        if isinstance(gate, dict):
+            _make_absolute_folder(gate, "classifier")
+            _make_absolute_folder(gate, "embedder")
+    _make_absolute_folder(tree, "model")
     return tree
 
 
@@ -96,11 +100,11 @@ def _items(found: Tree) -> list[dict[str, Tree]]:
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
-def _make_model_absolute(holder: dict[str, Tree]) -> None:
-    """Rewrites a ``model`` that is a folder of this machine in place."""
-    model = holder.get("model")
+def _make_absolute_folder(holder: dict[str, Tree], name: str) -> None:
+    """Rewrites a model that is a folder of this machine in place."""
+    model = holder.get(name)
     if isinstance(model, str) and not model.startswith(_EMBEDDED) and Path(model).is_dir():
-        holder["model"] = str(Path(model).resolve())
+        holder[name] = str(Path(model).resolve())
 
 
 def _make_absolute(source: Tree, where: str) -> None:

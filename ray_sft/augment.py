@@ -39,11 +39,12 @@ def write_augmented_rows(console: Console, recipe: Recipe, out: Path) -> None:
                 recipe.quality,
                 path,
                 seed=recipe.train.seed,
+                gate=recipe.gate,
                 on_rows=tell,
             )
         console.print(
             f"{path}: {summary.num_rows:,} rows and {summary.num_copies:,} changed copies; "
-            f"{summary.num_unchanged:,} copies that change nothing and {summary.num_rejected:,} "
-            "rejected rows left out",
+            f"{summary.num_unchanged:,} copies that change nothing, {summary.num_dropped:,} that "
+            f"the gate dropped and {summary.num_rejected:,} rejected rows left out",
             soft_wrap=True,
         )

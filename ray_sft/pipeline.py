@@ -85,8 +85,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
     """
     if recipe.model not in FROM_SCRATCH:
         check_model(locate(recipe.model))
-    for operation in (item for stage in recipe.stages() for item in stage.augment):
-        operation.check()
+    for part in (part for stage in recipe.stages() for part in (*stage.augment, stage.gate)):
+        part.check()
     resolved = {
         stage.name: {
             name: resolve_task(task, stage.data[name], name=name)
@@ -272,6 +272,7 @@ class Pipeline:
                 augment=stage.augment,
                 quality=stage.quality,
                 seed=stage.train.seed,
+                gate=stage.gate,
             )
             return data_report(report_name, summary)
 
@@ -283,7 +284,7 @@ class Pipeline:
         return fingerprint(
             {split: source.fingerprint() for split, source in stage.data[name].items().items()},
             stage.tasks[name].model_dump(mode="json"),
-            [item.fingerprint() for item in stage.augment],
+            [item.fingerprint() for item in (*stage.augment, stage.gate)],
             stage.quality.model_dump(mode="json"),
             stage.train.seed if stage.augment else 0,
             start.fingerprint,

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from ray_sft.compression import VARIANTS, Compress
 from ray_sft.core import Config, apply_overrides, load_tree, validate
-from ray_sft.data import AnyAugmentation, Quality, Splits
+from ray_sft.data import AnyAugmentation, Gate, Quality, Splits
 from ray_sft.models import Lora
 from ray_sft.objectives import Objectives
 from ray_sft.recipes import find_recipe
@@ -30,6 +30,8 @@ class Stage(Config):
     """The rows of each task, under the same name."""
     augment: tuple[AnyAugmentation, ...] = ()
     """Operations that each add changed copies of the training rows; evaluation never sees them."""
+    gate: Gate = Gate()
+    """Which of these copies are kept, by a classifier and an encoder of yours."""
     quality: Quality = Quality()
     """Which rows are used, and how their texts are repaired and masked first."""
     objectives: Objectives = ()

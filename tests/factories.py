@@ -294,7 +294,7 @@ def tiny_masked_model() -> Path:
 
 
 SLOTS = {
-    "thing": ("parcel", "refund", "bank card", "\u8d26\u6237", "\u4fe1\u7528\u5361"),
+    "thing": ("parcel", "refund", "card", "bill", "\u8d26\u6237", "\u4fe1\u7528\u5361"),
     "PER": ("Ann", "Ann Lee", "\u738b\u82b3"),
     "ORG": ("Ltd", "Mill & Sons Ltd.", "\u94f6\u884c"),
 }

@@ -1,6 +1,6 @@
 """Rows in, encoded samples out: sources, checks, encoding on Ray Data, and the order of samples."""
 
-from ray_sft.data.augment import AnyAugmentation
+from ray_sft.data.augment import AnyAugmentation, Gate
 from ray_sft.data.augmented import AugmentedSummary, write_augmented
 from ray_sft.data.changes import Change
 from ray_sft.data.encode import encode
@@ -22,6 +22,7 @@ __all__ = [
     "Conll",
     "Csv",
     "DataSummary",
+    "Gate",
     "Hub",
     "Jsonl",
     "Mixture",

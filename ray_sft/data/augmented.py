@@ -10,7 +10,7 @@ import numpy as np
 
 from ray_sft.core import Config
 from ray_sft.core.whole_files import whole_file, writing_to
-from ray_sft.data.augment import AnyAugmentation, Copy, copies_of
+from ray_sft.data.augment import AnyAugmentation, Copy, Gate, copies_of
 from ray_sft.data.quality import Quality, RowCheck
 from ray_sft.data.rows import in_order, read_rows, readable_errors, split_position, used_rows
 from ray_sft.data.sources import Source
@@ -30,6 +30,8 @@ class AugmentedSummary(Config):
     """Rows that could not be used, which are not among the lines."""
     num_unchanged: int
     """Copies left out, since they are as the row itself or as another copy of it."""
+    num_dropped: int
+    """Copies that the gate did not let through."""
 
 
 def write_augmented(
@@ -39,6 +41,7 @@ def write_augmented(
     path: Path,
     *,
     seed: int,
+    gate: Gate | None = None,
     on_rows: Callable[[int], None] = lambda _: None,
 ) -> AugmentedSummary:
     """Writes JSON lines: every row as it is trained on, each followed by its changed copies.
@@ -50,6 +53,7 @@ def write_augmented(
     Raises:
         DataError: the source cannot be read, or the file not be written.
     """
+    change = _Change(tuple(augment), RowCheck(quality), seed, gate or Gate())
     counts = dict.fromkeys(AugmentedSummary.model_fields, 0)
     with (
         readable_errors(),
@@ -57,7 +61,7 @@ def write_augmented(
         whole_file(path) as draft,
         draft.open("w", encoding="utf-8") as file,
     ):
-        for line in _lines(source, tuple(augment), quality, seed):
+        for line in _lines(source, change):
             counts[line["counts"]] += 1
             counts["num_unchanged"] += int(line["unchanged"])
             if line["text"]:
@@ -66,11 +70,9 @@ def write_augmented(
     return AugmentedSummary(**counts)
 
 
-def _lines(
-    source: Source, augment: tuple[AnyAugmentation, ...], quality: Quality, seed: int
-) -> Iterator[dict[str, Any]]:
+def _lines(source: Source, change: "_Change") -> Iterator[dict[str, Any]]:
     rows = read_rows(source, source.slices())
-    lines = rows.map_batches(cast(Any, _Change(augment, RowCheck(quality), seed)), batch_size=256)
+    lines = rows.map_batches(cast(Any, change), batch_size=256)
     with in_order():
         yield from lines.iter_rows()
 
@@ -82,6 +84,7 @@ class _Change:
     augment: tuple[AnyAugmentation, ...]
     check: RowCheck
     seed: int
+    gate: Gate
 
     def __call__(self, batch: dict[str, Array]) -> dict[str, Array]:
         lines: list[tuple[str, str, int]] = []
@@ -95,7 +98,7 @@ class _Change:
         num_rejected = len(rows) - len(used) - int((batch["left_out"] > 0).sum())
         lines += [("", "num_rejected", 0)] * num_rejected
         positions, usable = [position for position, _ in used], [row for _, row in used]
-        copies = copies_of(usable, positions, self.augment, seed=self.seed)
+        copies = copies_of(usable, positions, self.augment, seed=self.seed, gate=self.gate)
         for (position, row), found in zip(used, copies, strict=True):
             lines += self._of_row(position, row, found)
         texts, counts, unchanged = zip(*lines, strict=True) if lines else ((), (), ())
@@ -110,7 +113,9 @@ class _Change:
         seen = [dict(row)]
         copies = []
         for copy in found:
-            if copy.row not in seen:
+            if copy.dropped:
+                copies.append(("", "num_dropped", 0))
+            elif copy.row not in seen:
                 seen.append(copy.row)
                 copies.append((_line(copy.row, position, copy.lineage), "num_copies", 0))
         unchanged = sum(operation.copies for operation in self.augment) - len(copies)

@@ -25,7 +25,7 @@ from typing import Any, cast
 import pyarrow as pa
 import ray.data
 
-from ray_sft.data.augment import AnyAugmentation, copies_of
+from ray_sft.data.augment import AnyAugmentation, Gate, copies_of
 from ray_sft.data.quality import Quality, RowCheck
 from ray_sft.data.quality.duplicates import signature
 from ray_sft.data.quality.row_check import language_of
@@ -51,6 +51,7 @@ _FIRST_TOLD = 1000
 _TOLD_OF_THE_REST = 16
 """Rows of a part whose language is told: the first thousand, and of the others one of so many."""
 _NO_QUALITY = Quality(repair=False)
+_OPEN = Gate()
 
 
 @dataclass(slots=True)
@@ -87,8 +88,10 @@ class _EncodeRows:
         augment: Sequence[AnyAugmentation] = (),
         seed: int = 0,
         quality: Quality = _NO_QUALITY,
+        gate: Gate = _OPEN,
     ) -> None:
         self.task = task
+        self.gate = gate
         self.check = RowCheck(quality)
         self.signs = quality.duplicates == "near"
         self.processor_dir = processor_dir
@@ -152,13 +155,14 @@ class _EncodeRows:
         ]
         positions = [sample.position for sample, _ in parents]
         usable = [row for _, row in parents]
-        copies = copies_of(usable, positions, self.augment, seed=self.seed)
+        copies = copies_of(usable, positions, self.augment, seed=self.seed, gate=self.gate)
         made = [
             (sample, copy)
             for (sample, _), found in zip(parents, copies, strict=True)
             for copy in found
         ]
-        results = self._encode([copy.row for _, copy in made])
+        encoded = iter(self._encode([copy.row for _, copy in made if not copy.dropped]))
+        results = [Rejected(copy.dropped) if copy.dropped else next(encoded) for _, copy in made]
         said = {(sample.position, sample.content) for sample in samples}
         kept = []
         for (parent, copy), result in zip(made, results, strict=True):
@@ -254,17 +258,19 @@ def encode(
     augment: Sequence[AnyAugmentation] = (),
     seed: int = 0,
     quality: Quality = _NO_QUALITY,
+    gate: Gate = _OPEN,
 ) -> None:
     """Writes the encoded rows of ``source`` as shards into ``out_dir``.
 
     Rows are repaired and checked as ``quality`` says. Every accepted one is followed by the
-    changed copies that ``augment`` makes of it, drawn from ``seed`` and the row's position.
+    changed copies that ``augment`` makes of it, drawn from ``seed`` and the row's position; those
+    that ``gate`` drops are rejected.
 
     Raises:
         DataError: a file cannot be read, or a shard not be written.
     """
     slices = source.slices()
-    rows = _EncodeRows(task, str(processor_dir), tuple(augment), seed, quality)
+    rows = _EncodeRows(task, str(processor_dir), tuple(augment), seed, quality, gate)
     with readable_errors(), small_blocks(), warnings.catch_warnings():
         # few rows are fewer blocks than tasks, which Ray finds worth a warning
         warnings.filterwarnings("ignore", "The maximum number of concurrent tasks")

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ray_sft.core import Config, DataError
 from ray_sft.core.whole_files import whole_file, writing_to
-from ray_sft.data.augment import AnyAugmentation
+from ray_sft.data.augment import AnyAugmentation, Gate
 from ray_sft.data.changes import Change, find_changes
 from ray_sft.data.encode import encode
 from ray_sft.data.index import write_index
@@ -68,10 +68,12 @@ def prepare(
     augment: Sequence[AnyAugmentation] = (),
     quality: Quality | None = None,
     seed: int = 0,
+    gate: Gate | None = None,
 ) -> DataSummary:
     """Encodes both splits into ``out_dir/train`` and ``out_dir/eval``; returns what it found.
 
-    ``augment`` makes changed copies of training rows, drawn from ``seed``; evaluation has none.
+    ``augment`` makes changed copies of training rows, drawn from ``seed``, and ``gate`` says which
+    of them are kept; evaluation has none.
     ``quality`` says which rows are used, and what is done to their texts first.
     """
     quality = quality or Quality()
@@ -85,6 +87,7 @@ def prepare(
             augment=augment if split == "train" else (),
             quality=quality,
             seed=seed,
+            gate=gate or Gate(),
         )
     removed = _duplicates(out_dir, quality)
     summaries = {
@@ -119,6 +122,7 @@ def _encode_split(
     augment: Sequence[AnyAugmentation],
     quality: Quality,
     seed: int,
+    gate: Gate,
 ) -> None:
     shutil.rmtree(out_dir, ignore_errors=True)
     encode(
@@ -130,6 +134,7 @@ def _encode_split(
         augment=augment,
         quality=quality,
         seed=seed,
+        gate=gate,
     )
 
 

@@ -71,6 +71,17 @@ def test_a_model_folder_becomes_absolute_and_a_hub_id_stays(folder):
     assert resolve_recipe("mine.yaml", ["model=owner/name"])["model"] == "owner/name"
 
 
+def test_models_of_augmentations_and_of_the_gate_become_absolute(folder):
+    (folder / "model").mkdir()
+    operation = {"kind": "contextual_replacement", "model": "model"}
+    gate = {"classifier": "model", "embedder": "embedded/minilm"}
+    recipe = RECIPE | {"augment": [operation], "gate": gate}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    tree = resolve_recipe("mine.yaml", [])
+    assert tree["augment"] == [operation | {"model": str(folder / "model")}]
+    assert tree["gate"] == {"classifier": str(folder / "model"), "embedder": "embedded/minilm"}
+
+
 @pytest.mark.usefixtures("folder")
 def test_missing_data_is_told_before_anything_is_sent():
     with pytest.raises(ConfigError, match=r"data\.intent\.train\.path: 'gone\.csv'"):

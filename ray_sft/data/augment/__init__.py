@@ -18,6 +18,7 @@ from ray_sft.data.augment.contextual_replacement import ContextualReplacement
 from ray_sft.data.augment.copies import Copy, copies_of
 from ray_sft.data.augment.cutoff import Cutoff
 from ray_sft.data.augment.eda import Eda
+from ray_sft.data.augment.gate import Gate
 from ray_sft.data.augment.surface_noise import SurfaceNoise
 from ray_sft.data.augment.template_filling import TemplateFilling
 from ray_sft.data.augment.word_edits import WordEdits
@@ -30,6 +31,7 @@ __all__ = [
     "Copy",
     "Cutoff",
     "Eda",
+    "Gate",
     "SurfaceNoise",
     "TemplateFilling",
     "TextRewrites",

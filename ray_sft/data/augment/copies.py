@@ -6,15 +6,18 @@ whatever the number of blocks, workers or machines, and any copy can be made aga
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ray_sft.data.augment.base import Augmentation
+from ray_sft.data.augment.gate import Gate
 from ray_sft.tasks import Row
 
 __all__ = ["Copy", "copies_of"]
+
+_OPEN = Gate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Copy:
     lineage: str
     """The same with a number of its own, such as ``eda#2``."""
     row: dict[str, Any]
+    dropped: str = ""
+    """Why the gate does not let it through; empty where it does."""
 
 
 def copies_of(
@@ -36,11 +41,13 @@ def copies_of(
     operations: Sequence[Augmentation],
     *,
     seed: int,
+    gate: Gate = _OPEN,
 ) -> list[list[Copy]]:
     """For each row all its copies, in the order of the operations.
 
     A copy depends on the seed, the row's position, the operation's place in the list and its own
-    number there; an operation added at the end changes none of the others' copies.
+    number there; an operation added at the end changes none of the others' copies. Those that
+    ``gate`` drops say why.
     """
     copies: list[list[Copy]] = [[] for _ in rows]
     made: Counter[str] = Counter()
@@ -54,4 +61,6 @@ def copies_of(
             changed = operation.change_rows(rows, rngs)
             for found, row in zip(copies, changed, strict=True):
                 found.append(Copy(number, operation.kind, lineage, row))
-    return copies
+    pairs = [(row, copy) for row, found in zip(rows, copies, strict=True) for copy in found]
+    reasons = iter(gate.reasons([row for row, _ in pairs], [copy.row for _, copy in pairs]))
+    return [[replace(copy, dropped=next(reasons)) for copy in found] for found in copies]
