@@ -7,14 +7,16 @@ falls on both; the figures are medians.
 import json
 import os
 import platform
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import psutil
 
-__all__ = ["Comparison", "alternate", "data_file", "machine", "report", "say"]
+__all__ = ["Comparison", "alternate", "data_file", "machine", "peer_python", "report", "say"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,18 @@ def data_file(*parts: str) -> Path:
         shown = Path("..", "shared", "data", *parts)
         raise SystemExit(f"this benchmark reads '{shown}' beside the checkout, which is not there.")
     return path
+
+
+def peer_python(name: str, requirements: Sequence[str]) -> Path:
+    """The interpreter of a peer's own virtual environment, made where it is missing."""
+    folder = Path(__file__).resolve().parents[1] / ".peers" / name
+    python, whole = folder / "bin" / "python", folder / "installed"
+    if not whole.is_file():
+        say(f"installing {', '.join(requirements)} into {folder.name}'s own environment ...")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+        whole.touch()
+    return python
 
 
 def machine() -> str:

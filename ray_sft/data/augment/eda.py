@@ -146,16 +146,19 @@ def _known_spans(words: Sequence[str], free: set[int]) -> list[tuple[int, int]]:
 
 def _ends(words: Sequence[str], start: int, free: set[int]) -> list[int]:
     """Where a span from ``start`` may end, the farthest first; none where it is not free."""
-    ends = []
-    for end in range(start + 1, min(start + LONGEST_CHINESE, len(words)) + 1):
-        if end - 1 not in free or (end > start + 1 and not _are_characters(words[start:end])):
-            break
-        ends.append(end)
+    if start not in free:
+        return []
+    ends = [start + 1]
+    if _is_character(words[start]):
+        for end in range(start + 2, min(start + LONGEST_CHINESE, len(words)) + 1):
+            if end - 1 not in free or not _is_character(words[end - 1]):
+                break
+            ends.append(end)
     return ends[::-1]
 
 
-def _are_characters(words: Sequence[str]) -> bool:
-    return all(len(word) == 1 and is_han(word) for word in words)
+def _is_character(word: str) -> bool:
+    return len(word) == 1 and is_han(word)
 
 
 def _is_known(words: Sequence[str]) -> bool:

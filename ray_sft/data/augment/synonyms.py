@@ -6,6 +6,8 @@ left out rather than guessed at, and so are Chinese words of one character: with
 they cannot be told from parts of other words.
 """
 
+from functools import lru_cache
+
 __all__ = ["CHINESE", "ENGLISH", "LONGEST_CHINESE", "synonyms_of"]
 
 _ENGLISH_GROUPS = """
@@ -176,6 +178,7 @@ CHINESE = _by_word(_CHINESE_GROUPS)
 LONGEST_CHINESE = max(map(len, CHINESE))
 
 
+@lru_cache(maxsize=65536)
 def synonyms_of(word: str) -> tuple[str, ...]:
     """Words that may stand for ``word``, in its casing; none for an unknown word."""
     if word in CHINESE:
