@@ -143,8 +143,7 @@ class _EncodeRows:
         """Rejects an example that a model could answer but not learn from or be measured on."""
         if isinstance(encoded, Rejected):
             return encoded
-        batch = self.task.collate([encoded], self.processor)
-        return encoded if self.task.num_targets(batch) else Rejected("the row has no label")
+        return encoded if self.task.has_target(encoded) else Rejected("the row has no label")
 
     def _copies(self, samples: list[_Sample], rows: Sequence[Row | Rejected]) -> list[_Sample]:
         """The copies of accepted rows that a model can tell from the row and from each other."""

@@ -184,6 +184,15 @@ class Task(Config, ABC):
     def num_targets(self, batch: Batch) -> int:
         """The number of targets in a batch, known before the forward pass."""
 
+    def has_target(self, example: Example) -> bool:
+        """Whether a model can learn from the example or be measured on it.
+
+        The same as a batch of it alone having targets, without the batch; here, whether one of
+        its ``labels`` is not -100.
+        """
+        labels = example.arrays.get("labels")
+        return labels is not None and bool((labels != IGNORED).any())
+
     @abstractmethod
     def without_targets(self, batch: Batch) -> Batch:
         """A copy of ``batch`` in which no position is a target (a rank with nothing to do)."""

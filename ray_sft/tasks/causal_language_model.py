@@ -142,6 +142,10 @@ class CausalLanguageModel(Task):
         """The number of tokens that are predicted: the first of a row never is."""
         return int((batch["labels"][:, 1:] != IGNORED).sum())
 
+    def has_target(self, example: Example) -> bool:
+        """See `Task.has_target`; the first token is never predicted."""
+        return bool((example.arrays["labels"][1:] != IGNORED).any())
+
     def without_targets(self, batch: Batch) -> Batch:
         """See `Task.without_targets`."""
         return batch | {"labels": np.full_like(batch["labels"], IGNORED)}

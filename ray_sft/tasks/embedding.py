@@ -167,6 +167,10 @@ class Embedding(Task):
         """The number of rows with candidates."""
         return int((batch["labels"] != IGNORED).sum())
 
+    def has_target(self, example: Example) -> bool:
+        """See `Task.has_target`; the target is the positive."""
+        return bool(_split(example))
+
     def without_targets(self, batch: Batch) -> Batch:
         """See `Task.without_targets`."""
         return batch | {"labels": np.full_like(batch["labels"], IGNORED)}

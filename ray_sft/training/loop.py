@@ -170,6 +170,7 @@ class Loop:
     def _step(self, step: int, samples: Array, *, epoch: int = 0) -> None:
         began = time.monotonic()
         batches = self._batches(samples, epoch)
+        data_wait_s = time.monotonic() - began
         targets = self._over_ranks(self._count_targets(batches))
         parts = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in targets}
         for index, (name, batch) in enumerate(batches):
@@ -200,6 +201,7 @@ class Loop:
                 "num_targets": sum(targets.values()),
                 "num_tokens": num_tokens,
                 "tokens_per_s": num_tokens / (time.monotonic() - began),
+                "data_wait_s": data_wait_s,
             }
             | (_by_task("loss", means) if len(means) > 1 else {})
         )

@@ -108,6 +108,25 @@ def test_a_service_encodes_rows_without_labels(case):
     assert case.task.num_targets(batch) == 0
 
 
+def test_an_example_has_a_target_where_a_batch_of_it_has_one(case, examples):
+    unlabelled = case.task.encode(case.unlabelled, case.processor)
+    without = [
+        Example(
+            {
+                name: np.full_like(array, IGNORED) if name == "labels" else array
+                for name, array in example.arrays.items()
+            },
+            example.length,
+        )
+        for example in examples
+    ]
+    for example in (*examples, *unlabelled, *without):
+        batch = case.task.collate([example], case.processor)
+        assert case.task.has_target(example) == (case.task.num_targets(batch) > 0)
+    assert all(case.task.has_target(example) for example in examples)
+    assert not any(case.task.has_target(example) for example in unlabelled)
+
+
 def test_num_targets_is_known_before_the_loss_counts_it(case, examples):
     for chosen in (examples, examples[:1], examples[1:]):
         batch = case.task.collate(chosen, case.processor)

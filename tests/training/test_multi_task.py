@@ -108,6 +108,8 @@ def test_the_gradient_is_the_weighted_sum_of_the_tasks_own_means(headed, tmp_pat
 def test_a_run_of_both_learns_both_and_reports_each(headed, tmp_path: Path):
     run_world(train, 2, job(headed, learning_rate=3e-3, epochs=8), tmp_path)
     steps = records(tmp_path, "step")
+    for record in steps:
+        assert 0 < record["data_wait_s"] < record["num_tokens"] / record["tokens_per_s"]
     for name in TASKS:
         assert steps[-1][f"loss/{name}"] < steps[0][f"loss/{name}"]
     one = steps[0]
