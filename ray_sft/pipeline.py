@@ -268,7 +268,7 @@ class Pipeline:
                 stage.data[name],
                 processor_dir=Path(start.processor),
                 out_dir=out_dir,
-                num_tasks=max(1, cluster_cpus() // 2),
+                num_tasks=cluster_cpus(),
                 augment=stage.augment,
                 quality=stage.quality,
                 seed=stage.train.seed,

@@ -43,6 +43,7 @@ _COUNTS = {
     "num_rows": "rows",
     "num_accepted": "used",
     "num_augmented": "changed copies",
+    "num_rejected_copies": "changed copies rejected",
     "num_rejected": "rejected",
     "num_left_out": "left out by the recipe",
     "num_truncated": "cut at the end",

@@ -2,6 +2,9 @@
 
     slices -> read (a generator per file) -> encode, with copies -> shards
 
+Where there are as many slices as tasks, each is read, encoded and written by one task, and no row
+travels; otherwise the rows of few large files are handed to all tasks.
+
 Tasks rather than actors encode: Ray keeps their processes for the next ones, so that what takes
 long for few rows, loading the processor and the libraries for it, happens once a process and not
 once a split.
@@ -11,12 +14,11 @@ sample has the ``position`` of its row and, where an augmentation made it, the n
 ``copy``. Rejected rows are in the shards too, with a reason and no arrays.
 """
 
-import hashlib
 import json
 import logging
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import ray.data
+import xxhash
 
 from ray_sft.data.augment import AnyAugmentation, Gate, copies_of
 from ray_sft.data.quality import Quality, RowCheck
@@ -31,14 +34,16 @@ from ray_sft.data.quality.duplicates import signature
 from ray_sft.data.quality.row_check import language_of
 from ray_sft.data.rows import (
     as_list,
+    numbered,
     read_rows,
     readable_errors,
+    row_blocks,
     small_blocks,
     split_position,
     used_rows,
 )
 from ray_sft.data.shards import LEFT_OUT, ShardSink
-from ray_sft.data.sources import Source
+from ray_sft.data.sources import Slice, Source
 from ray_sft.data.texts import texts_of
 from ray_sft.models import load_processor
 from ray_sft.tasks import AnyTask, Array, Encoded, Example, Rejected, Row, Task
@@ -47,9 +52,12 @@ __all__ = ["encode"]
 
 logger = logging.getLogger(__name__)
 
-_FIRST_TOLD = 1000
-_TOLD_OF_THE_REST = 16
-"""Rows of a part whose language is told: the first thousand, and of the others one of so many."""
+_FIRST_TOLD = 200
+_TOLD_OF_THE_REST = 32
+"""Rows of a part whose language is told: the first so many, and of the others one of so many."""
+_TOLD_BY = 400
+"""Characters by which it is told."""
+_BATCH_ROWS = 256
 _NO_QUALITY = Quality(repair=False)
 _OPEN = Gate()
 
@@ -147,6 +155,8 @@ class _EncodeRows:
 
     def _copies(self, samples: list[_Sample], rows: Sequence[Row | Rejected]) -> list[_Sample]:
         """The copies of accepted rows that a model can tell from the row and from each other."""
+        if not self.augment:
+            return []
         parents = [
             (sample, row)
             for sample, row in zip(samples, rows, strict=True)
@@ -181,11 +191,29 @@ class _EncodeRows:
         return kept
 
 
+@dataclass(frozen=True, slots=True)
+class _ReadAndEncode:
+    """Reads whole parts and encodes them where they are read."""
+
+    source: Source
+    slices: list[Slice]
+    encode: _EncodeRows
+
+    def __call__(self, batch: dict[str, Array]) -> Iterator[pa.Table]:
+        for number in batch["slice"]:
+            for block in row_blocks(self.source, self.slices[int(number)]):
+                for start in range(0, len(block["row"]), _BATCH_ROWS):
+                    span = slice(start, start + _BATCH_ROWS)
+                    yield self.encode({name: column[span] for name, column in block.items()})
+
+
 def _language(position: int, row: Row | Rejected) -> str:
     """The language of some rows: telling it takes as long as encoding them."""
     _, index = split_position(position)
     is_told = index < _FIRST_TOLD or index % _TOLD_OF_THE_REST == 0
-    return language_of(texts_of(row))[0] if is_told and not isinstance(row, Rejected) else ""
+    if not is_told or isinstance(row, Rejected):
+        return ""
+    return language_of(texts_of(row)[:_TOLD_BY])[0]
 
 
 def _tell_spilling(stats: str) -> None:
@@ -241,10 +269,11 @@ def _content_hash(encoded: Encoded) -> int:
     """A hash of what a row says, without its labels; 0 for a rejected row."""
     if isinstance(encoded, Rejected):
         return 0
-    digest = hashlib.sha256()
-    for name in sorted(set(encoded.arrays) - {"labels"}):
-        digest.update(encoded.arrays[name].tobytes())
-    return int.from_bytes(digest.digest()[:8], "big")
+    digest = xxhash.xxh3_64()
+    for name in sorted(encoded.arrays):
+        if name != "labels":
+            digest.update(encoded.arrays[name].tobytes())
+    return digest.intdigest()
 
 
 def encode(
@@ -270,11 +299,19 @@ def encode(
     """
     slices = source.slices()
     rows = _EncodeRows(task, str(processor_dir), tuple(augment), seed, quality, gate)
-    with readable_errors(), small_blocks(), warnings.catch_warnings():
+    strategy = ray.data.TaskPoolStrategy(size=num_tasks)
+    travel = len(slices) < num_tasks
+    with readable_errors(), small_blocks(travel=travel), warnings.catch_warnings():
         # few rows are fewer blocks than tasks, which Ray finds worth a warning
         warnings.filterwarnings("ignore", "The maximum number of concurrent tasks")
-        pipeline = read_rows(source, slices).map_batches(
-            cast(Any, rows), batch_size=256, compute=ray.data.TaskPoolStrategy(size=num_tasks)
-        )
-        pipeline.write_datasink(ShardSink(out_dir))
+        if travel:
+            pipeline = read_rows(source, slices).map_batches(
+                cast(Any, rows), batch_size=_BATCH_ROWS, compute=strategy
+            )
+        else:
+            pipeline = numbered(slices).map_batches(
+                cast(Any, _ReadAndEncode(source, slices, rows)), batch_size=1, compute=strategy
+            )
+        # as many at once as encode, so that Ray lets a task write what it has encoded
+        pipeline.write_datasink(ShardSink(out_dir), concurrency=num_tasks)
     _tell_spilling(pipeline.stats())

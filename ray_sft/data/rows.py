@@ -28,14 +28,18 @@ __all__ = [
     "iterate_positions",
     "iterate_rows",
     "iterate_texts",
+    "numbered",
     "position_of",
     "read_rows",
     "readable_errors",
+    "row_blocks",
     "small_blocks",
     "split_position",
     "used_rows",
 ]
 
+CPUS_TO_READ = 0.9
+"""Of a core, for a task that reads and hands on its rows."""
 _ROWS_PER_BLOCK = 2048
 _BLOCK_BYTES = 4 * 1024 * 1024
 _FILE_BITS = 40
@@ -67,10 +71,11 @@ class _ReadRows:
 
     def __call__(self, batch: dict[str, Array]) -> Iterator[dict[str, Array]]:
         for item in batch["slice"]:
-            yield from _blocks(self.source, self.slices[int(item)])
+            yield from row_blocks(self.source, self.slices[int(item)])
 
 
-def _blocks(source: Source, chosen: Slice) -> Iterator[dict[str, Array]]:
+def row_blocks(source: Source, chosen: Slice) -> Iterator[dict[str, Array]]:
+    """The rows of a slice as `read_rows` gives them, some thousand at a time."""
     weight = source.weight_of(chosen.part)
     block = RowBlock(weight)
     num_left_out = 0
@@ -126,15 +131,22 @@ class RowBlock:
         }
 
 
+def numbered(slices: list[Slice]) -> ray.data.Dataset:
+    """A row for each slice, in a block of its own: ``slice``, its index."""
+    items = [{"slice": number} for number in range(len(slices))]
+    return ray.data.from_items(items, override_num_blocks=len(slices))
+
+
 def read_rows(source: Source, slices: list[Slice]) -> ray.data.Dataset:
     """Every row, lazily: ``position``, ``row`` (JSON, or null), ``reason`` (why null), ``weight``.
 
     After the rows of a part comes a line without row and reason where the recipe left rows out;
     ``left_out`` is how many.
     """
-    items = [{"slice": number} for number in range(len(slices))]
-    files = ray.data.from_items(items, override_num_blocks=len(slices))
-    return files.map_batches(cast(Any, _ReadRows(source, slices)), batch_size=1)
+    # Ray joins steps of equal demands into one task, and then a file would be encoded in one place
+    return numbered(slices).map_batches(
+        cast(Any, _ReadRows(source, slices)), batch_size=1, num_cpus=CPUS_TO_READ
+    )
 
 
 def used_rows(
@@ -151,18 +163,21 @@ def used_rows(
 
 
 @contextmanager
-def small_blocks() -> Iterator[None]:
-    """Ray Data hands on blocks of a few megabytes here.
+def small_blocks(*, travel: bool) -> Iterator[None]:
+    """Ray Data works on blocks of a few megabytes here.
 
     With its own 128 MB, a file of 200 MB is two pieces of work, and a worker holds one of them in
-    each of the forms that it passes through.
+    each of the forms that it passes through. Where rows ``travel`` from task to task, Ray gives
+    each step its share of cores and memory, so that none runs ahead; where they do not there is
+    nothing to share, and asking for it would let one task alone run for the first second.
     """
     context = ray.data.DataContext.get_current()
-    former, context.target_max_block_size = context.target_max_block_size, _BLOCK_BYTES
+    former = context.target_max_block_size, context.op_resource_reservation_enabled
+    context.target_max_block_size, context.op_resource_reservation_enabled = _BLOCK_BYTES, travel
     try:
         yield
     finally:
-        context.target_max_block_size = former
+        context.target_max_block_size, context.op_resource_reservation_enabled = former
 
 
 @contextmanager

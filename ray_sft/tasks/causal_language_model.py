@@ -38,6 +38,7 @@ from ray_sft.tasks.language_model_score import (
     decode_scores,
     score_targets,
 )
+from ray_sft.tasks.token_ids import token_ids
 
 __all__ = [
     "CausalLanguageModel",
@@ -83,16 +84,27 @@ class CausalLanguageModel(Task):
 
     def encode(self, rows: Sequence[Row], processor: Processor) -> list[Encoded]:
         """``input_ids`` and ``labels`` (tokens,); ``labels`` are -100 outside the targets."""
-        return [self._encode_row(row, processor) for row in rows]
+        if self.format == "text":
+            return self._encode_texts(rows, processor)
+        return [self._encode_chat(row, processor) for row in rows]
 
-    def _encode_row(self, row: Row, processor: Processor) -> Encoded:
+    def _encode_texts(self, rows: Sequence[Row], processor: Processor) -> list[Encoded]:
+        control = control_tokens(processor)
+        texts = [_text_or_rejected(row, control) for row in rows]
+        usable = [text for text in texts if isinstance(text, str)]
+        encoded = iter(token_ids(usable, processor, add_special_tokens=False))
+        return [
+            text if isinstance(text, Rejected) else self._example(*_ended(next(encoded), processor))
+            for text in texts
+        ]
+
+    def _encode_chat(self, row: Row, processor: Processor) -> Encoded:
         try:
-            if self.format == "text":
-                ids, is_target = _encode_text(running_text(row), processor)
-            else:
-                ids, is_target = encode_chat(messages_of(row), processor)
+            return self._example(*encode_chat(messages_of(row), processor))
         except DataError as error:
             return Rejected(str(error))
+
+    def _example(self, ids: list[int], is_target: list[bool]) -> Encoded:
         truncated = max(0, len(ids) - self.max_length)
         input_ids = np.asarray(ids[: self.max_length], dtype=np.int32)
         labels = np.where(is_target[: self.max_length], input_ids, IGNORED).astype(np.int32)
@@ -180,9 +192,15 @@ class CausalLanguageModel(Task):
         return LanguageModelMetrics()
 
 
-def _encode_text(text: str, processor: Processor) -> tuple[list[int], list[bool]]:
-    plain = without_tokens(text, control_tokens(processor))
-    ids = list(processor(plain, add_special_tokens=False)["input_ids"])
+def _text_or_rejected(row: Row, control: frozenset[str]) -> str | Rejected:
+    try:
+        return without_tokens(running_text(row), control)
+    except DataError as error:
+        return Rejected(str(error))
+
+
+def _ended(ids: list[int], processor: Processor) -> tuple[list[int], list[bool]]:
+    """The tokens of a text with what begins and ends one; all of them are learned."""
     if processor.bos_token_id is not None:
         ids.insert(0, processor.bos_token_id)
     if processor.eos_token_id is not None:

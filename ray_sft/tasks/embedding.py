@@ -31,6 +31,7 @@ from ray_sft.tasks.base import (
     TensorBatch,
     pad,
 )
+from ray_sft.tasks.token_ids import token_ids
 
 __all__ = ["Embedding", "EmbeddingRequest", "EmbeddingResponse"]
 
@@ -123,7 +124,7 @@ class Embedding(Task):
         if not isinstance(text, str) or not text.strip():
             return Rejected("text is missing or empty")
         candidates = _candidates(row)
-        encoded = processor([text, *candidates], add_special_tokens=True)["input_ids"]
+        encoded = token_ids([text, *candidates], processor, add_special_tokens=True)
         cut = [self._cut(ids) for ids in encoded]
         if set(processor.all_special_ids).issuperset(cut[0]):
             return Rejected("text holds nothing that the tokenizer knows")

@@ -37,6 +37,7 @@ from ray_sft.tasks.language_model_score import (
     decode_scores,
     score_targets,
 )
+from ray_sft.tasks.token_ids import token_ids
 
 __all__ = ["MaskedLanguageModel", "TextRequest"]
 
@@ -68,7 +69,7 @@ class MaskedLanguageModel(Task):
         """``input_ids`` and ``labels`` (tokens,); ``labels`` are -100 but at hidden tokens."""
         texts = [row.get("text") for row in rows]
         usable = [text for text in texts if isinstance(text, str) and text.strip()]
-        encoded = iter(processor(usable, add_special_tokens=True)["input_ids"] if usable else [])
+        encoded = iter(token_ids(usable, processor, add_special_tokens=True))
         return [
             self._example(next(encoded), processor)
             if isinstance(text, str) and text.strip()

@@ -30,6 +30,7 @@ from ray_sft.tasks.base import (
     TensorBatch,
     pad,
 )
+from ray_sft.tasks.token_ids import token_ids
 
 __all__ = ["Ranking", "RankingRequest", "RankingResponse"]
 
@@ -150,7 +151,7 @@ class Ranking(Task):
         if label is None:
             return Rejected(f"label '{row['label']}' is neither 0 nor 1")
         read = [text for text in history if text.strip()][len(history) - self.max_history :]
-        pieces = processor([*read, candidate], add_special_tokens=False)["input_ids"]
+        pieces = token_ids([*read, candidate], processor, add_special_tokens=False)
         ids, truncated = self._join(pieces, processor)
         arrays: dict[str, Array] = {"input_ids": np.asarray(ids, dtype=np.int32)}
         if label != IGNORED:

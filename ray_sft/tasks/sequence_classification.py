@@ -28,6 +28,7 @@ from ray_sft.tasks.base import (
     TensorBatch,
     pad,
 )
+from ray_sft.tasks.token_ids import token_ids
 
 __all__ = ["ClassificationRequest", "ClassificationResponse", "SequenceClassification"]
 
@@ -170,7 +171,7 @@ class SequenceClassification(Task):
         """``input_ids`` (tokens,) and, where the row has a label, ``labels`` ()."""
         texts = [row.get("text") for row in rows]
         usable = [text for text in texts if isinstance(text, str) and text.strip()]
-        encoded = iter(processor(usable, add_special_tokens=True)["input_ids"] if usable else [])
+        encoded = iter(token_ids(usable, processor, add_special_tokens=True))
         index = {label: position for position, label in enumerate(self.labels)}
         special = frozenset(processor.all_special_ids)  # the unknown token is one of them
         return [

@@ -181,7 +181,7 @@ def one_part(tmp_path_factory):
     for num_blocks, block_bytes in sizes.items():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(rows_module, "_BLOCK_BYTES", block_bytes)
-            with small_blocks():
+            with small_blocks(travel=True):
                 found = read_rows(source, source.slices()).materialize().num_blocks()
         assert found == 1 if num_blocks == 1 else found >= num_blocks
     return source, sizes

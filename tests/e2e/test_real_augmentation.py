@@ -1,4 +1,4 @@
-"""Whether noise in training helps against typos: few rows, three seeds. `make test-slow`."""
+"""What changed copies bring where rows are few, over three seeds. `make test-slow`."""
 
 import csv
 import json
@@ -16,6 +16,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray, needs_data]
 
 ROWS_PER_INTENT = 10
 SEEDS = (0, 1, 2)
+CHANCE = 0.05
+"""Well above what guessing brings, and below anything that has learned."""
+WNUT17 = DATA / "wnut17"
+SPLITS = ("train", "test")
 ROWS_OF_KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 
@@ -69,6 +73,40 @@ def few_rows(seed: int) -> list[dict[str, str]]:
     return [row for rows in by_intent.values() for row in rng.sample(rows, ROWS_PER_INTENT)]
 
 
+def accuracy(name: str, augment: list[dict[str, Any]], *, files: tuple[Path, Path], seed: int):
+    """Of an intent classifier after the same number of steps, however many rows."""
+    train_file, test_file = files
+    tree: dict[str, Any] = {
+        "name": f"{name}_{seed}",
+        "model": "embedded/minilm",
+        "tasks": {"intent": {"kind": "sequence_classification", "max_length": 128}},
+        "data": {
+            "intent": {
+                "train": {"source": "csv", "path": str(train_file)},
+                "eval": {"source": "csv", "path": str(test_file)},
+            }
+        },
+        "augment": augment,
+        "train": {
+            "steps": 110,
+            "tokens_per_step": 1024,
+            "learning_rate": 7.0e-4,
+            "evaluate_every": 110,
+            "checkpoint_every": 110,
+            "seed": seed,
+        },
+    }
+    figures = run_tree(tree, cwd=train_file.parent, timeout=600)
+    return figures["train-trained"]["quality"]["accuracy"]
+
+
+def gain(after: list[float], before: list[float]) -> tuple[float, float, float]:
+    """The mean difference over the seeds, and its 95 % interval."""
+    gains = np.subtract(after, before)
+    low, high = stats.t.interval(0.95, len(gains) - 1, loc=gains.mean(), scale=stats.sem(gains))
+    return float(gains.mean()), float(low), float(high)
+
+
 @pytest.mark.timeout(2400)
 def test_noise_in_training_helps_against_typos(tmp_path: Path):
     rng = random.Random(0)
@@ -81,32 +119,78 @@ def test_noise_in_training_helps_against_typos(tmp_path: Path):
             ("none", []),
             ("noise", [{"kind": "character_noise", "copies": 2, "rate": 0.08}]),
         ):
-            tree: dict[str, Any] = {
-                "name": f"{name}_{seed}",
-                "model": "embedded/minilm",
-                "tasks": {"intent": {"kind": "sequence_classification", "max_length": 128}},
-                "data": {
-                    "intent": {
-                        "train": {"source": "csv", "path": str(train_file)},
-                        "eval": {"source": "csv", "path": str(test_file)},
-                    }
-                },
-                "augment": augment,
-                "train": {  # the same number of steps, however many rows
-                    "steps": 110,
-                    "tokens_per_step": 1024,
-                    "learning_rate": 7.0e-4,
-                    "evaluate_every": 110,
-                    "checkpoint_every": 110,
-                    "seed": seed,
-                },
-            }
-            figures = run_tree(tree, cwd=tmp_path, timeout=600)
-            accuracies[name].append(figures["train-trained"]["quality"]["accuracy"])
-    gains = np.subtract(accuracies["noise"], accuracies["none"])
-    low, high = stats.t.interval(0.95, len(gains) - 1, loc=gains.mean(), scale=stats.sem(gains))
-    print(
-        "augmentation", json.dumps(accuracies), f"gain {gains.mean():.4f} [{low:.4f}, {high:.4f}]"
-    )
-    assert gains.mean() > 0
-    assert np.all(gains > -0.005)
+            files = train_file, test_file
+            accuracies[name].append(accuracy(name, augment, files=files, seed=seed))
+    mean, low, high = gain(accuracies["noise"], accuracies["none"])
+    print("augmentation", json.dumps(accuracies), f"gain {mean:.4f} [{low:.4f}, {high:.4f}]")
+    assert mean > 0
+    assert np.all(np.subtract(accuracies["noise"], accuracies["none"]) > -0.005)
+
+
+@pytest.mark.timeout(3600)
+def test_what_each_augmentation_brings_on_clean_rows(tmp_path: Path):
+    """A table, whatever the signs; only that training still works is asked for."""
+    masked = tmp_path / "runs" / "guesses" / "bundles" / "trained"
+    test_file = write_rows(tmp_path / "test.csv", read_rows("test.csv"))
+    whole = write_rows(tmp_path / "whole.csv", read_rows("train.csv"))
+    split = {"source": "csv", "path": str(whole)}
+    guesses: dict[str, Any] = {
+        "name": "guesses",
+        "model": "embedded/minilm",
+        "tasks": {"text": {"kind": "masked_language_model", "max_length": 64}},
+        "data": {"text": {"train": split, "eval": split | {"take": 500}}},
+        "train": {"epochs": 3, "tokens_per_step": 2048, "learning_rate": 5.0e-4},
+    }
+    run_tree(guesses, cwd=tmp_path, timeout=1200)
+    operations: dict[str, list[dict[str, Any]]] = {
+        "none": [],
+        "character_noise": [{"kind": "character_noise", "copies": 2}],
+        "surface_noise": [{"kind": "surface_noise", "copies": 2}],
+        "eda": [{"kind": "eda", "copies": 2}],
+        "cutoff": [{"kind": "cutoff", "copies": 2}],
+        "contextual": [{"kind": "contextual_replacement", "model": str(masked), "copies": 2}],
+    }
+    accuracies: dict[str, list[float]] = {name: [] for name in operations}
+    for seed in SEEDS:
+        files = write_rows(tmp_path / f"few_{seed}.csv", few_rows(seed)), test_file
+        for name, augment in operations.items():
+            accuracies[name].append(accuracy(name, augment, files=files, seed=seed))
+            print("clean", name, seed, accuracies[name][-1], flush=True)
+    for name, found in accuracies.items():
+        mean, low, high = gain(found, accuracies["none"])
+        print(f"clean {name}: {np.mean(found):.4f}, gain {mean:+.4f} [{low:+.4f}, {high:+.4f}]")
+        assert np.mean(found) > CHANCE
+
+
+def entity_f1(name: str, augment: list[dict[str, Any]], *, seed: int, cwd: Path) -> float:
+    """Of a tagger of WNUT-17's six types."""
+    files = {split: {"source": "conll", "path": str(WNUT17 / f"{split}.conll")} for split in SPLITS}
+    tree: dict[str, Any] = {
+        "name": f"{name}_{seed}",
+        "model": "embedded/minilm",
+        "tasks": {"entity": {"kind": "token_classification", "max_length": 128}},
+        "data": {"entity": {"train": files["train"], "eval": files["test"]}},
+        "augment": augment,
+        "train": {
+            "steps": 200,
+            "tokens_per_step": 2048,
+            "learning_rate": 5.0e-4,
+            "evaluate_every": 200,
+            "checkpoint_every": 200,
+            "seed": seed,
+        },
+    }
+    return run_tree(tree, cwd=cwd, timeout=900)["train-trained"]["quality"]["f1"]
+
+
+@pytest.mark.timeout(3600)
+def test_what_noise_that_knows_entities_brings_to_tagging(tmp_path: Path):
+    """WNUT-17, whatever the sign."""
+    noise = [{"kind": "character_noise", "copies": 1}, {"kind": "surface_noise", "copies": 1}]
+    found: dict[str, list[float]] = {"plain": [], "noise": []}
+    for seed in SEEDS:
+        for name, augment in (("plain", []), ("noise", noise)):
+            found[name].append(entity_f1(name, augment, seed=seed, cwd=tmp_path))
+    mean, low, high = gain(found["noise"], found["plain"])
+    print("wnut17", json.dumps(found), f"gain {mean:+.4f} [{low:+.4f}, {high:+.4f}]")
+    assert min(found["plain"] + found["noise"]) > CHANCE

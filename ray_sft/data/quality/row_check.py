@@ -31,6 +31,7 @@ class RowCheck:
     def __init__(self, quality: Quality) -> None:
         """What ``quality`` asks for."""
         self.quality = quality
+        self._looks = bool(quality.min_chars or quality.max_chars or quality.languages)
         self._edits: list[Callable[[str], str]] = []
         if quality.repair:
             self._edits.append(self.repaired)
@@ -42,6 +43,8 @@ class RowCheck:
         changed = dict(row)
         for edit in self._edits:
             changed = map_texts(changed, edit)
+        if not self._looks:
+            return changed
         return self._rejected(texts_of(changed)) or changed
 
     def repaired(self, text: str) -> str:

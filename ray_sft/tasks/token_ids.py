@@ -1,0 +1,28 @@
+"""Texts to token ids, many at a time and no more than that."""
+
+from collections.abc import Sequence
+
+from ray_sft.tasks.base import Processor
+
+__all__ = ["token_ids"]
+
+
+def token_ids(
+    texts: Sequence[str], processor: Processor, *, add_special_tokens: bool
+) -> list[list[int]]:
+    """The same ids as ``processor(texts)``, uncut and unpadded.
+
+    Where nothing but ids is asked for, `tokenizers` need not follow where each of them stands in
+    its text, which is a sixth of its work, nor copy the rest of what it knows into lists.
+    """
+    if not texts:
+        return []
+    backend = getattr(processor, "backend_tokenizer", None)
+    if backend is None or backend.truncation or backend.padding:
+        # a call resets what a tokenizer's file says of cutting and padding
+        found: list[list[int]] = processor(
+            list(texts), add_special_tokens=add_special_tokens, verbose=False
+        )["input_ids"]
+        return found
+    encoded = backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+    return [one.ids for one in encoded]
