@@ -72,7 +72,7 @@ def prepare_rows(path: Path, folder: Path) -> None:
         Splits(train=Jsonl(path=str(path)), eval=Jsonl(path=str(few))),
         processor_dir=Path(locate("embedded/minilm").processor),
         out_dir=folder,
-        num_tasks=1,
+        num_tasks=2,
     )
     seconds = time.perf_counter() - began
     figures = {"rows": summary.splits["train"].num_accepted, "seconds": seconds}
