@@ -1,6 +1,6 @@
 """The customer-service page: approved answers with their sources, or a chat model that writes."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from time import monotonic
@@ -76,7 +76,7 @@ class _Events:
         page.clear.click(self.clear, [page.turn, language], page.conversation, **ended)
         page.log.rate(self.rate, known, noted, **quiet)
         page.log.document(self.show_document, known, noted, **quiet)
-        worded = [language, page.exchanges, page.seen]
+        worded = [language, page.exchanges, page.seen, page.turn]
         for changes in (language.change, self._shell.offer_key.change):
             changes(self.show, worded, page.worded, **quiet)
 
@@ -87,15 +87,28 @@ class _Events:
         if not text.strip():
             yield {self._page.question: ""}
             return
+        mine = turn.take()
+        try:
+            said = [*exchanges, Exchange(text.strip())]
+            async with aclosing(self._answered(said, turn, mine, mode, language)) as updates:
+                async for update in updates:
+                    yield update
+        finally:
+            if not turn.is_over(mine):
+                turn.give_back()
+
+    async def _answered(
+        self, said: list[Exchange], turn: Turn, mine: int, mode: Mode, language: str
+    ) -> AsyncGenerator[_UPDATE, None]:
+        """The page as the answer to the last question grows."""
         phrases = self._phrases[language]
-        current, mine = Exchange(text.strip()), turn.take()
-        yield self._busy(phrases) | self._said([*exchanges, current], phrases, is_busy=True)
+        *exchanges, current = said
+        yield self._busy(phrases) | self._said(said, phrases, is_busy=True)
         drawn_at = monotonic()
         offer = Offer()
         try:
             offer = await self._watch.look_again()
             words = phrases.customer_service
-            said = [*exchanges, current]
             async with aclosing(
                 answer(self._client, offer, said, mode=mode, phrases=words)
             ) as steps:
@@ -141,7 +154,7 @@ class _Events:
 
     async def stop(self, turn: Turn, exchanges: list[Exchange], language: str) -> _UPDATE:
         """Keeps what has been written."""
-        turn.take()
+        turn.give_back()
         phrases = self._phrases[language]
         note = phrases.customer_service.stopped
         kept = [*exchanges[:-1], *(replace(last, note=note) for last in exchanges[-1:])]
@@ -149,7 +162,7 @@ class _Events:
 
     async def clear(self, turn: Turn, language: str) -> _UPDATE:
         """An empty conversation."""
-        turn.take()
+        turn.give_back()
         phrases = self._phrases[language]
         return (
             self._said([], phrases) | self._idle(phrases) | self._recognised(Subject(None), phrases)
@@ -205,25 +218,29 @@ class _Events:
         return self._said(said, phrases, can_write=_can_write(offer))
 
     async def show(
-        self, language: str, exchanges: list[Exchange], seen: Classification | None
+        self, language: str, exchanges: list[Exchange], seen: Classification | None, turn: Turn
     ) -> _UPDATE:
         """The page in its language and for what the service offers; what was said stays."""
         page, phrases = self._page, self._phrases[language]
-        words = phrases.customer_service
+        words, known = phrases.customer_service, turn.number
         offer = await self._watch.look()
         there = not offer.is_available or offer.has_conversation
         both = offer.has_assistant and offer.chat_model is not None
         absent = notice(words.absent, words.absent_hint, kind="absent")
-        return {
+        shown: _UPDATE = {
             page.absent: gr.update(value=absent, visible=not there),
             page.content: gr.update(visible=there),
-            page.log: conversation_log(exchanges, words, can_write=_can_write(offer)),
             page.question: gr.update(
                 placeholder=words.input, label=words.input, submit_btn=words.send
             ),
             page.mode: gr.update(choices=mode_choices(words), label=words.mode, visible=both),
             page.person: gr.update(value=words.person),
             page.clear: gr.update(value=words.clear),
+        }
+        if turn.is_taken or turn.is_over(known):  # what was read is not what is there
+            return shown
+        return shown | {
+            page.log: conversation_log(exchanges, words, can_write=_can_write(offer)),
             page.intent: intent_card(seen, words, is_served=offer.has_intents),
         }
 

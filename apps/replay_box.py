@@ -116,11 +116,12 @@ class _Events:
         if turn.is_over(mine):
             yield gr.skip()
             return
+        turn.give_back()
         yield self._ended(progress_line(progress, words, note=note))
 
     async def halt(self, played: Progress | None, turn: Turn, language: str) -> _UPDATE:
         """Sends no more; what was sent stays."""
-        turn.take()
+        turn.give_back()
         words = self._phrases[language].opinion_monitor
         return self._ended(progress_line(played, words, note=words.halted))
 

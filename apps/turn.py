@@ -10,15 +10,24 @@ class Turn:
     """A number that grows with everything that is begun or ended; it is changed in place.
 
     Gradio cancels what runs a moment after it has answered the click that stopped it, and repeats
-    the last thing that was shown when it ends. So what runs looks before it speaks.
+    the last thing that was shown when it ends. So what runs looks before it speaks. And whoever
+    only draws a page anew leaves alone what has changed, or is about to, since it was read.
     """
 
     number: int = 0
+    is_taken: bool = False
+    """Whether something runs that will still change the page."""
 
     def take(self) -> int:
         """Begins another turn, which ends the one before."""
         self.number += 1
+        self.is_taken = True
         return self.number
+
+    def give_back(self) -> None:
+        """Ends a turn, or whatever runs; another number, so that it is over."""
+        self.number += 1
+        self.is_taken = False
 
     def is_over(self, number: int) -> bool:
         """Whether another turn has begun since."""

@@ -1,5 +1,6 @@
 """An assistant in memory: approved answers, documents, and what people thought of the answers."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,8 @@ class ForeignAssistant:
     )
     feedback: list[dict[str, Any]] = field(default_factory=list)
     num_answers: int = 0
+    seconds: float = 0.0
+    """How long an answer takes."""
 
     def answer(self, question: str) -> dict[str, Any]:
         language = "zh" if any("\u4e00" <= char <= "\u9fff" for char in question) else "en"
@@ -86,6 +89,7 @@ def assistant_routes(assistant: ForeignAssistant) -> APIRouter:
 
     @router.post("/answer")
     async def answer(body: dict[str, Any]) -> dict[str, Any]:
+        await asyncio.sleep(assistant.seconds)
         return assistant.answer(body["question"])
 
     @router.get("/knowledge/{document:path}")

@@ -41,6 +41,21 @@ def test_an_approved_answer_opens_to_its_passage_and_its_document(
         assert guest.page.locator("#banner").is_hidden()
 
 
+def test_a_page_drawn_anew_keeps_the_answer_that_is_on_its_way(service, assistant, visit):
+    assistant.seconds = 3.0
+    with service.running():
+        guest = visit()
+        guest.see("#mode", "Approved answers")
+        guest.ask("How much is delivery?")
+        guest.see_count("#chat .typing", 1)
+        guest.choose("中文", within="#language")
+        guest.see("#header", "人工智能")
+        guest.see_count("#chat .typing", 1)
+        guest.see("#chat .answered", "92%")
+        guest.choose("English", within="#language")
+        guest.see("#chat .answered", "Approved answer · 92% sure")
+
+
 def test_a_number_in_the_answer_opens_the_source_of_that_number(service, assistant, visit):
     del assistant
     with service.running():
