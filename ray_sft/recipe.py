@@ -17,7 +17,7 @@ from ray_sft.training import Train
 __all__ = ["EarlierStage", "Recipe", "Stage", "load_recipe"]
 
 _TASK_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
-_OWN_MODEL = ("causal_lm", "masked_lm")
+_OWN_MODEL = ("causal_lm", "masked_lm", "seq2seq_lm")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -93,6 +93,16 @@ class Recipe(Stage):
         reserved |= set(self.compress.variants()) if self.compress else set()
         if len(set(names)) < len(names) or reserved & set(names):
             raise ValueError(f"before: stage names must differ, and not be one of {reserved}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_compressed(self) -> Self:
+        encoder_decoders = [n for n, task in self.tasks.items() if task.head == "seq2seq_lm"]
+        if self.compress and self.compress.passes and encoder_decoders:
+            raise ValueError(
+                f"compress: no pass can compress the encoder-decoder of '{encoder_decoders[0]}' "
+                "yet. Leave compress out."
+            )
         return self
 
     def stages(self) -> list[EarlierStage]:

@@ -22,6 +22,8 @@ from transformers import (
     BertModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MarianConfig,
+    MarianMTModel,
 )
 
 from ray_sft.compression import (
@@ -36,6 +38,7 @@ from ray_sft.compression import (
 )
 from ray_sft.data.augment import (
     Augmentation,
+    BackTranslation,
     CharacterNoise,
     ContextualReplacement,
     Cutoff,
@@ -56,6 +59,7 @@ from ray_sft.tasks import (
     SequenceClassification,
     Task,
     TokenClassification,
+    Translation,
 )
 
 TEXTS = (
@@ -252,6 +256,41 @@ def embedding() -> TaskCase:
     )
 
 
+def tiny_translator(*, init_std: float = 0.3) -> MarianMTModel:
+    torch.manual_seed(0)
+    processor = tiny_processor()
+    config = MarianConfig(
+        vocab_size=len(processor),
+        decoder_vocab_size=len(processor),
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=256,
+        init_std=init_std,
+        pad_token_id=processor.pad_token_id,
+        bos_token_id=processor.bos_token_id,
+        eos_token_id=processor.eos_token_id,
+        decoder_start_token_id=processor.bos_token_id,
+        forced_eos_token_id=None,
+    )
+    return MarianMTModel(config).eval()
+
+
+def translation() -> TaskCase:
+    pairs = zip(TEXTS, reversed(TEXTS), strict=True)
+    return TaskCase(
+        task=Translation(max_length=128),
+        rows=tuple({"text": text, "translation": other} for text, other in pairs),
+        unlabelled=tuple({"text": text} for text in TEXTS),
+        model=tiny_translator(),
+        processor=tiny_processor(),
+    )
+
+
 TASKS: dict[type[Task], Callable[[], TaskCase]] = {
     SequenceClassification: sequence_classification,
     TokenClassification: token_classification,
@@ -259,6 +298,7 @@ TASKS: dict[type[Task], Callable[[], TaskCase]] = {
     Embedding: embedding,
     MaskedLanguageModel: masked_language_model,
     CausalLanguageModel: causal_language_model,
+    Translation: translation,
 }
 
 PASSES: dict[type[Pass], Callable[[], Pass]] = {
@@ -293,12 +333,27 @@ def tiny_masked_model() -> Path:
     return folder
 
 
+@cache
+def tiny_translation_model() -> Path:
+    """A folder with an encoder-decoder that has learned nothing."""
+    folder = Path(tempfile.mkdtemp(prefix="tiny-translator-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tiny_processor().save_pretrained(folder)
+    model = tiny_translator(init_std=0.02)  # nearly all tokens are as likely as each other
+    model.final_logits_bias[0, tiny_processor().eos_token_id] = 1.0  # or it would write for ever
+    model.save_pretrained(folder)
+    return folder
+
+
 SLOTS = {
     "thing": ("parcel", "refund", "card", "bill", "\u8d26\u6237", "\u4fe1\u7528\u5361"),
     "PER": ("Ann", "Ann Lee", "\u738b\u82b3"),
     "ORG": ("Ltd", "Mill & Sons Ltd.", "\u94f6\u884c"),
 }
 AUGMENTATIONS: dict[type[Augmentation], Callable[[], Augmentation]] = {
+    BackTranslation: lambda: BackTranslation(
+        there=str(tiny_translation_model()), back=str(tiny_translation_model())
+    ),
     CharacterNoise: CharacterNoise,
     ContextualReplacement: lambda: ContextualReplacement(model=str(tiny_masked_model())),
     Cutoff: Cutoff,

@@ -1,6 +1,8 @@
 """What a recipe says of its stages together."""
 
-from ray_sft.core import validate
+import pytest
+
+from ray_sft.core import ConfigError, validate
 from ray_sft.data import Quality
 from ray_sft.recipe import Recipe
 
@@ -31,3 +33,16 @@ def test_a_stage_with_rows_or_quality_of_its_own_goes_by_its_own():
     adapted, _ = stages(quality={"min_chars": 3})
     assert adapted.quality == Quality(min_chars=3)
     assert trained.quality == Quality(mask=("email",))
+
+
+def test_a_translator_is_not_compressed():
+    rows = {"source": "csv", "path": "pairs.csv"}
+    tree = {
+        "name": "mine",
+        "tasks": {"en_zh": {"kind": "translation"}},
+        "data": {"en_zh": {"train": rows, "eval": rows}},
+        "compress": {"passes": [{"kind": "export_onnx"}]},
+    }
+    with pytest.raises(ConfigError, match=r"no pass can compress the encoder-decoder of 'en_zh'"):
+        validate(Recipe, tree, what="recipe")
+    assert validate(Recipe, tree | {"compress": None}, what="recipe")

@@ -14,10 +14,12 @@ import transformers
 from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -27,7 +29,7 @@ from ray_sft.bundle import Bundle
 from ray_sft.bundle.manifest import MANIFEST
 from ray_sft.core import BundleError, ConfigError, reason_of
 from ray_sft.models.embedded import MINILM, minilm_dir
-from ray_sft.models.from_scratch import FROM_SCRATCH, TINY_LLAMA
+from ray_sft.models.from_scratch import FROM_SCRATCH, TINY_LLAMA, TINY_MARIAN
 from ray_sft.models.heads import HeadedEncoder, uses_heads
 from ray_sft.tasks import Processor, Task
 
@@ -48,6 +50,7 @@ _AUTO_CLASSES: dict[str, Any] = {
     "token_classification": AutoModelForTokenClassification,
     "masked_lm": AutoModelForMaskedLM,
     "causal_lm": AutoModelForCausalLM,
+    "seq2seq_lm": AutoModelForSeq2SeqLM,
 }
 _EMBEDDED = ", ".join(f"'{name}'" for name in (MINILM, *FROM_SCRATCH))
 
@@ -145,7 +148,7 @@ def load_model(reference: str, task: Task, *, processor: Processor) -> torch.nn.
     options = task.model_options()
     try:
         config = AutoConfig.from_pretrained(reference, trust_remote_code=False, **options)
-        _check_causal(reference, config, task)
+        _check_kind(reference, config, task)
         model = _AUTO_CLASSES[task.head].from_pretrained(
             reference,
             config=config,
@@ -163,8 +166,22 @@ def load_model(reference: str, task: Task, *, processor: Processor) -> torch.nn.
             f"and the task ask for ({_head_size(options)}). A classifier that was trained on "
             "another number of labels cannot be continued: start from the model it came from."
         ) from None
+    _freeze_constants(model)
     _check_fit(model, reference, {"": task}, processor)
     return model  # type: ignore[no-any-return]
+
+
+def _freeze_constants(model: Any) -> None:
+    """Keeps what a new model of this class does not train, such as sinusoidal positions.
+
+    Loading makes all of it trainable, and without a gradient it would still decay.
+    """
+    with torch.device("meta"):
+        new = type(model)(model.config)
+    fixed = {name for name, parameter in new.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in fixed:
+            parameter.requires_grad_(False)
 
 
 def load_tasks(
@@ -214,13 +231,21 @@ def _check_fit(model: Any, reference: str, tasks: Mapping[str, Task], processor:
         )
 
 
-def _check_causal(reference: str, config: Any, task: Task) -> None:
-    """Refuses an encoder: transformers would load it as a model that sees what it predicts."""
+def _check_kind(reference: str, config: Any, task: Task) -> None:
+    """Refuses an encoder: transformers would load it as a model that sees what it predicts.
+
+    And a model of one side where a text is translated.
+    """
     is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING
     if task.head == "causal_lm" and is_encoder and getattr(config, "is_decoder", None) is False:
         raise ConfigError(
             f"model '{reference}' is an encoder ({config.model_type}): it cannot generate text. "
             f"Start from a decoder, such as '{TINY_LLAMA}'."
+        )
+    if task.head == "seq2seq_lm" and type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        raise ConfigError(
+            f"model '{reference}' ({config.model_type}) is no encoder-decoder: it cannot "
+            f"translate. Start from one, such as '{TINY_MARIAN}'."
         )
 
 

@@ -34,6 +34,7 @@ from ray_sft.tasks.masked_language_model import MaskedLanguageModel
 from ray_sft.tasks.ranking import Ranking
 from ray_sft.tasks.sequence_classification import SequenceClassification
 from ray_sft.tasks.token_classification import TokenClassification
+from ray_sft.tasks.translation import Translation
 
 __all__ = [
     "IGNORED",
@@ -59,6 +60,7 @@ __all__ = [
     "Task",
     "TensorBatch",
     "TokenClassification",
+    "Translation",
 ]
 
 AnyTask: TypeAlias = Annotated[
@@ -67,7 +69,8 @@ AnyTask: TypeAlias = Annotated[
     | Ranking
     | Embedding
     | MaskedLanguageModel
-    | CausalLanguageModel,
+    | CausalLanguageModel
+    | Translation,
     Field(discriminator="kind"),
 ]
 """Every task that a recipe may name, by its ``kind``."""

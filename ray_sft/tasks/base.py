@@ -57,6 +57,7 @@ Head: TypeAlias = Literal[
     "embedding",
     "masked_lm",
     "causal_lm",
+    "seq2seq_lm",
 ]
 """What stands on the backbone, as `ray_sft.models` spells it."""
 

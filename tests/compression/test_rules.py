@@ -1,5 +1,6 @@
 import pytest
 
+from ray_sft.bundle import BundleWriter, Manifest
 from ray_sft.compression import (
     Compress,
     Distil,
@@ -11,6 +12,7 @@ from ray_sft.compression import (
 )
 from ray_sft.compression.rules import check_passes, meets_budget_from
 from ray_sft.core import CompressionError
+from ray_sft.tasks import Translation
 
 DROP, PRUNE, DISTIL = DropLayers(keep=1), PruneFeedForward(), Distil()
 EXPORT, INT8 = ExportOnnx(), QuantizeInt8()
@@ -70,6 +72,17 @@ def test_passes_on_torch_may_follow_each_other(classifier, context, passes):
 def test_an_order_that_cannot_work_is_refused(classifier, context, passes, match):
     with pytest.raises(CompressionError, match=match):
         check_passes(passes, classifier, context)
+
+
+def test_an_encoder_decoder_is_refused_before_work(context, tmp_path):
+    with BundleWriter(tmp_path / "trained") as out:
+        (out.model_dir / "config.json").write_text("{}")
+        (out.processor_dir / "tokenizer.json").write_text("{}")
+        out.write_samples([{"request": {}, "response": {}}])
+        tasks = {"en_zh": Translation()}
+        bundle = out.finish(Manifest(name="x", variant="y", format="torch", tasks=tasks))
+    with pytest.raises(CompressionError, match="is an encoder-decoder, which no pass can compress"):
+        check_passes((EXPORT, INT8), bundle, context)
 
 
 def test_what_a_pass_needs_beside_the_bundle_is_asked_for_before_work(classifier, intents):

@@ -142,7 +142,7 @@ def test_collate_fills_up_without_adding_targets(case, examples):
     alone = [case.task.num_targets(case.task.collate([e], case.processor)) for e in examples]
     assert case.task.num_targets(batch) == sum(alone)
     assert all(len(array) == len(examples) for array in batch.values())
-    if batch["labels"].ndim == 2:
+    if examples[0].arrays.get("labels", np.zeros(())).ndim == 1:  # a label for every token
         assert (batch["labels"][batch["attention_mask"] == 0] == IGNORED).all()
 
 

@@ -7,8 +7,8 @@ import torch
 from ray_sft.bundle import BundleWriter, Manifest
 from ray_sft.core import BundleError, ConfigError
 from ray_sft.models import load_model, load_processor, locate
-from ray_sft.tasks import CausalLanguageModel, SequenceClassification
-from tests.factories import LABELS, tiny_decoder, tiny_encoder, tiny_processor
+from ray_sft.tasks import CausalLanguageModel, SequenceClassification, Translation
+from tests.factories import LABELS, tiny_decoder, tiny_encoder, tiny_processor, tiny_translator
 
 CLASSIFY = SequenceClassification(labels=LABELS, max_length=64)
 COMPLETE = CausalLanguageModel(max_length=64)
@@ -147,6 +147,18 @@ def test_another_number_of_labels_is_refused(folder):
 def test_an_encoder_is_no_language_model(folder):
     with pytest.raises(ConfigError, match=r"is an encoder \(bert\): it cannot generate text"):
         load_model(str(folder), COMPLETE, processor=tiny_processor())
+
+
+def test_an_encoder_translates_nothing(folder):
+    with pytest.raises(ConfigError, match=r"\(bert\) is no encoder-decoder.*tiny-marian"):
+        load_model(str(folder), Translation(), processor=tiny_processor())
+
+
+def test_positions_that_are_computed_are_not_trained(tmp_path):
+    tiny_translator().save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), Translation(), processor=tiny_processor())
+    fixed = {name for name, one in model.named_parameters() if not one.requires_grad}
+    assert fixed == {f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder")}
 
 
 def test_a_longer_text_than_the_model_takes_is_refused(folders):

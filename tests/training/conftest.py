@@ -1,4 +1,4 @@
-"""A tiny encoder and a tiny decoder with rows, as folders, and jobs that train them."""
+"""A tiny encoder, decoder and translator with rows, as folders, and jobs that train them."""
 
 import random
 from dataclasses import dataclass
@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MarianConfig,
+    MarianMTModel,
+)
 
 from ray_sft.models import train_tokenizer
-from ray_sft.tasks import AnyTask, CausalLanguageModel, SequenceClassification
+from ray_sft.tasks import AnyTask, CausalLanguageModel, SequenceClassification, Translation
 from ray_sft.training import Train
 from ray_sft.training.job import Job
 from tests.ray_session import local_ray
@@ -123,6 +130,40 @@ def tiny_encoder(tmp_path_factory, tiny_processor) -> TinyRun:
     rng = random.Random(2)
     texts = [sentence(rng, 14) for _ in range(23)]
     rows = [{"text": text, "label": "late" if "friday" in text else "early"} for text in texts]
+    write_shards(task, folder / "model", rows, folder / "data" / "train")
+    write_shards(task, folder / "model", rows[:7], folder / "data" / "eval")
+    return TinyRun(task, folder / "model", folder / "data", rows)
+
+
+@pytest.fixture(scope="session")
+def tiny_translator(tmp_path_factory, tiny_processor) -> TinyRun:
+    """A Marian of one layer on either side without dropout, and sentences told backwards."""
+    folder = tmp_path_factory.mktemp("translator")
+    torch.manual_seed(0)
+    config = MarianConfig(
+        vocab_size=len(tiny_processor),
+        decoder_vocab_size=len(tiny_processor),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=64,
+        dropout=0.0,
+        pad_token_id=tiny_processor.pad_token_id,
+        bos_token_id=tiny_processor.bos_token_id,
+        eos_token_id=tiny_processor.eos_token_id,
+        decoder_start_token_id=tiny_processor.bos_token_id,
+        forced_eos_token_id=None,
+    )
+    MarianMTModel(config).save_pretrained(folder / "model")
+    tiny_processor.save_pretrained(folder / "model")
+    rng = random.Random(3)
+    texts = [sentence(rng, 9) for _ in range(23)]
+    rows = [{"text": text, "translation": " ".join(text.split()[::-1])} for text in texts]
+    task = Translation(max_length=32)
     write_shards(task, folder / "model", rows, folder / "data" / "train")
     write_shards(task, folder / "model", rows[:7], folder / "data" / "eval")
     return TinyRun(task, folder / "model", folder / "data", rows)

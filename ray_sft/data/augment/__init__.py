@@ -12,6 +12,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from ray_sft.data.augment.back_translation import BackTranslation
 from ray_sft.data.augment.base import Augmentation, TextRewrites
 from ray_sft.data.augment.character_noise import CharacterNoise
 from ray_sft.data.augment.contextual_replacement import ContextualReplacement
@@ -26,6 +27,7 @@ from ray_sft.data.augment.word_edits import WordEdits
 __all__ = [
     "AnyAugmentation",
     "Augmentation",
+    "BackTranslation",
     "CharacterNoise",
     "ContextualReplacement",
     "Copy",
@@ -40,7 +42,13 @@ __all__ = [
 ]
 
 AnyAugmentation: TypeAlias = Annotated[
-    CharacterNoise | ContextualReplacement | Cutoff | Eda | SurfaceNoise | TemplateFilling,
+    BackTranslation
+    | CharacterNoise
+    | ContextualReplacement
+    | Cutoff
+    | Eda
+    | SurfaceNoise
+    | TemplateFilling,
     Field(discriminator="kind"),
 ]
 """Every augmentation that a recipe may name, by its ``kind``."""

@@ -69,6 +69,9 @@ class TextRewrites(Augmentation):
 
     keeps_tags: ClassVar[bool] = False
 
+    rate: float = Field(default=1.0, ge=0, le=1)
+    """Share of the texts that are said anew; 0 for none."""
+
     @abstractmethod
     def rewrite(self, texts: Sequence[str], rngs: Sequence[np.random.Generator]) -> list[str]:
         """Each text, none of them blank, in other words; the text itself where that fails."""
@@ -79,9 +82,11 @@ class TextRewrites(Augmentation):
         """See `Augmentation.change_rows`."""
         texts: list[str] = []
         owners: list[np.random.Generator] = []
+        is_chosen: list[bool] = []
 
         def collect(text: str, rng: np.random.Generator) -> str:
-            if text.strip():
+            is_chosen.append(bool(text.strip()) and rng.random() < self.rate)
+            if is_chosen[-1]:
                 texts.append(text)
                 owners.append(rng)
             return text
@@ -90,10 +95,10 @@ class TextRewrites(Augmentation):
         for row, rng, free in zip(rows, rngs, is_free, strict=True):
             if free:
                 change_texts(row, partial(collect, rng=rng))
-        rewritten = iter(self.rewrite(texts, owners) if texts else [])
+        rewritten, chosen = iter(self.rewrite(texts, owners) if texts else []), iter(is_chosen)
 
         def replace(text: str) -> str:
-            return next(rewritten) if text.strip() else text
+            return next(rewritten) if next(chosen) else text
 
         return [
             change_texts(row, replace) if free else dict(row)

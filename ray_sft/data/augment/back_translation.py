@@ -1,0 +1,103 @@
+"""Texts said anew by way of another language."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from ray_sft.bundle import Bundle
+from ray_sft.bundle.manifest import MANIFEST
+from ray_sft.data.augment.base import TextRewrites
+from ray_sft.data.augment.segments import UNTOUCHABLE
+from ray_sft.inference.translator import Sampling, Translator, check_translator
+
+__all__ = ["BackTranslation"]
+
+_SENTENCE = re.compile(
+    r"\S[^\n]*?(?:[.!?]+[\"')\u2019\u201d]*(?=\s|$)"  # not the point of 3.90
+    r"|[\u3002\uff01\uff1f]+[\u2019\u201d\u300d\u300f]*|(?=\n)|$)"
+)
+_UNTOUCHABLE = re.compile(UNTOUCHABLE)
+_SEED_BITS = 62
+
+
+class BackTranslation(TextRewrites):
+    """Sentences that are translated into another language and back.
+
+    Sennrich et al. 2016, arXiv:1511.06709, for the way back; with drawn instead of likeliest words
+    as a paraphrase of labelled text in Xie et al. 2020, arXiv:1904.12848, section 2.2. Each
+    sentence goes by itself; one that holds an address, a mention or a ticker stays, and so does
+    one that the models fail on.
+    """
+
+    kind: Literal["back_translation"] = "back_translation"
+    there: str = Field(min_length=1)
+    """A model from the language of the texts into another: a bundle of the task translation, such
+    as ``runs/en_zh/bundles/trained``, or a folder or hub id with an encoder-decoder."""
+    back: str = Field(min_length=1)
+    """The model of the way back."""
+    temperature: float = Field(default=0.7, ge=0, le=5)
+    """How freely words are drawn; at 0 all copies of a text are the same."""
+    top_k: int = Field(default=10, ge=1, le=1000)
+    """From how many of the likeliest words."""
+
+    @field_validator("there", "back")
+    @classmethod
+    def _found_from_anywhere(cls, model: str) -> str:
+        """Workers run in other folders."""
+        path = Path(model).expanduser()
+        return str(path.resolve()) if path.is_dir() else model
+
+    def check(self) -> None:
+        """See `Augmentation.check`."""
+        check_translator(self.there, field="augment: back_translation.there")
+        check_translator(self.back, field="augment: back_translation.back")
+
+    def fingerprint(self) -> str:
+        """See `Augmentation.fingerprint`; follows the weights of bundles."""
+        bundles = [
+            Bundle.open(Path(path)).fingerprint
+            for path in (self.there, self.back)
+            if (Path(path) / MANIFEST).is_file()
+        ]
+        return hashlib.sha256("".join([super().fingerprint(), *bundles]).encode()).hexdigest()
+
+    def rewrite(self, texts: Sequence[str], rngs: Sequence[np.random.Generator]) -> list[str]:
+        """See `TextRewrites.rewrite`."""
+        pieces = [
+            (number, match.span())
+            for number, text in enumerate(texts)
+            for match in _SENTENCE.finditer(text)
+            if _can_be_said_anew(match.group())
+        ]
+        sentences = [texts[number][start:end] for number, (start, end) in pieces]
+        seeds = [
+            [int(rngs[number].integers(1 << _SEED_BITS)) for _ in range(2)] for number, _ in pieces
+        ]
+        sampling = Sampling(self.temperature, self.top_k)
+        pivots = _load(self.there).translate(
+            sentences, sampling=sampling, seeds=[first for first, _ in seeds]
+        )
+        found = _load(self.back).translate(
+            pivots, sampling=sampling, seeds=[second for _, second in seeds]
+        )
+        said = list(texts)
+        for (number, (start, end)), sentence in reversed(list(zip(pieces, found, strict=True))):
+            if any(character.isalpha() for character in sentence):
+                said[number] = said[number][:start] + sentence + said[number][end:]
+        return said
+
+
+def _can_be_said_anew(sentence: str) -> bool:
+    has_letters = any(character.isalpha() for character in sentence)
+    return has_letters and _UNTOUCHABLE.search(sentence) is None
+
+
+@lru_cache(maxsize=2)
+def _load(reference: str) -> Translator:
+    return Translator.load(reference)

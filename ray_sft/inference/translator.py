@@ -1,0 +1,174 @@
+"""Texts through an encoder-decoder, many at a time: the likeliest translation, or a drawn one.
+
+What is drawn for a text depends on its own seed alone, not on the texts beside it: a token is
+drawn by adding noise to the scores and taking the best (Gumbel-max), and the noise is the text's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+import transformers
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from ray_sft.bundle import Bundle
+from ray_sft.bundle.manifest import MANIFEST
+from ray_sft.core import ConfigError
+from ray_sft.inference.batches import plan_batches
+from ray_sft.models import load_model, load_processor, locate, model_config
+from ray_sft.tasks import Array, Example, Processor, Translation
+
+__all__ = ["Sampling", "Translator", "check_translator"]
+
+_MAX_BATCH_TOKENS = 2048
+_LONGER, _SPARE = 2, 8
+"""A translation may have twice the tokens of its text and a few; a longer one has lost its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn; at temperature 0 the likeliest one is taken."""
+
+    temperature: float = 0.0
+    top_k: int = 10
+    """From how many of the likeliest."""
+
+
+def check_translator(reference: str, *, field: str) -> None:
+    """Raises ConfigError where ``reference`` is no encoder-decoder; loads no weights."""
+    config = model_config(locate(reference).model)
+    if not getattr(config, "is_encoder_decoder", False):
+        raise ConfigError(
+            f"{field}: '{reference}' is no translation model ({config.model_type}). Train one with "
+            "a recipe of the task translation and give its bundle, or name an encoder-decoder."
+        )
+
+
+class Translator:
+    """A translation model on the CPU."""
+
+    def __init__(self, model: Any, processor: Processor, task: Translation) -> None:
+        """Takes ``model`` and ``processor`` as they were loaded."""
+        self.model = model.eval()
+        self.processor = processor
+        self.task = task
+
+    @classmethod
+    def load(cls, reference: str) -> Self:
+        """From a bundle of the task `translation`, a folder, or a hub id.
+
+        Raises:
+            ConfigError: nothing is there, or it is no encoder-decoder.
+            BundleError: the bundle is damaged.
+        """
+        check_translator(reference, field="model")
+        source = locate(reference)
+        task = Translation(max_length=_positions(source.model))
+        if (Path(reference) / MANIFEST).is_file():
+            tasks = Bundle.open(Path(reference)).manifest.tasks.values()
+            task = next((task for task in tasks if isinstance(task, Translation)), task)
+        processor = load_processor(source.processor)
+        model = load_model(source.model, task, processor=processor)
+        transformers.logging.set_verbosity_error()
+        return cls(model, processor, task)
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        sampling: Sampling | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[str]:
+        """Each text in the other language; empty for one that is too long or goes on for ever.
+
+        Args:
+            texts: what to translate.
+            sampling: how to draw; None for the likeliest token every time.
+            seeds: of each text, for drawing.
+        """
+        encoded = self.task.encode([{"text": text} for text in texts], self.processor)
+        usable = {
+            place: found
+            for place, found in enumerate(encoded)
+            if isinstance(found, Example) and not found.truncated
+        }
+        places = list(usable)
+        answers = [""] * len(texts)
+        lengths = [usable[place].length for place in places]
+        for group in plan_batches(lengths, max_batch_tokens=_MAX_BATCH_TOKENS):
+            chosen = [places[number] for number in group]
+            noise = None
+            if sampling is not None and sampling.temperature > 0:
+                assert seeds is not None, "drawing needs seeds"
+                noise = self.noise([seeds[place] for place in chosen], sampling)
+            translated = self._run([usable[place] for place in chosen], noise)
+            for place, answer in zip(chosen, translated, strict=True):
+                answers[place] = answer
+        return answers
+
+    def noise(self, seeds: Sequence[int], sampling: Sampling) -> LogitsProcessor:
+        """What makes the best token of every row of a batch a drawn one."""
+        return _Noise(seeds, sampling)
+
+    def _run(self, examples: Sequence[Example], noise: LogitsProcessor | None) -> list[str]:
+        batch = self.task.collate(examples, self.processor)
+        limits = [_LONGER * example.length + _SPARE for example in examples]
+        with torch.no_grad():
+            found = self.model.generate(
+                input_ids=torch.from_numpy(batch["input_ids"]),
+                attention_mask=torch.from_numpy(batch["attention_mask"]),
+                generation_config=self._generation(max(limits)),
+                logits_processor=LogitsProcessorList([] if noise is None else [noise]),
+            ).numpy()
+        written = [self._written(ids, limit) for ids, limit in zip(found, limits, strict=True)]
+        texts: list[str] = self.processor.batch_decode(written, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def _generation(self, max_new_tokens: int) -> GenerationConfig:
+        """One beam, whatever the model was saved with; the first token is the family's."""
+        saved = self.model.generation_config
+        limit = _positions(self.model.config)
+        return GenerationConfig(
+            max_new_tokens=min(max_new_tokens, limit - 1),
+            do_sample=False,
+            num_beams=1,
+            decoder_start_token_id=saved.decoder_start_token_id,
+            bos_token_id=saved.bos_token_id,
+            eos_token_id=self.processor.eos_token_id,
+            pad_token_id=self.processor.pad_token_id,
+            forced_bos_token_id=saved.forced_bos_token_id,
+            bad_words_ids=saved.bad_words_ids,
+        )
+
+    def _written(self, ids: Array, limit: int) -> Array:
+        """The tokens before the end, without that which begins; none where there is no end."""
+        (ends,) = np.nonzero(ids[1:] == self.processor.eos_token_id)
+        if not len(ends) or ends[0] > limit:
+            return ids[:0]
+        return ids[1 : 1 + ends[0]]
+
+
+class _Noise(LogitsProcessor):  # type: ignore[misc]  # transformers has no types
+    """Adds to the scores of every row its own Gumbel noise, so that the best is a drawn one."""
+
+    def __init__(self, seeds: Sequence[int], sampling: Sampling) -> None:
+        self._rngs = [np.random.default_rng(seed) for seed in seeds]
+        self._sampling = sampling
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """``scores`` (batch, vocabulary) with noise at the likeliest tokens, the others out."""
+        del input_ids
+        top_k = min(self._sampling.top_k, scores.shape[1])
+        least_B1 = scores.topk(top_k, dim=1).values[:, -1:]
+        noise = np.stack([rng.gumbel(size=scores.shape[1]) for rng in self._rngs])
+        drawn = scores / self._sampling.temperature + torch.from_numpy(noise).to(scores.dtype)
+        return drawn.masked_fill(scores < least_B1, -torch.inf)
+
+
+def _positions(model: Any) -> int:
+    """How many tokens a model takes; for a reference or a configuration."""
+    config = model_config(model) if isinstance(model, str) else model
+    return int(getattr(config, "max_position_embeddings", None) or 512)
