@@ -16,7 +16,7 @@ from ray_sft.core.whole_files import whole_file, writing_to
 from ray_sft.data.augment import AnyAugmentation, Gate
 from ray_sft.data.changes import Change, find_changes
 from ray_sft.data.encode import encode
-from ray_sft.data.index import write_index
+from ray_sft.data.index import is_among, write_index
 from ray_sft.data.quality import Duplicates, Quality, find_duplicates
 from ray_sft.data.rows import column_values, split_position
 from ray_sft.data.schema import Splits, check_columns
@@ -100,7 +100,9 @@ def prepare(
         for split, source in splits.items().items()
     }
     stores = {split: SampleStore(out_dir / split) for split in summaries}
-    shared = len(np.intersect1d(stores["train"].contents, stores["eval"].contents))
+    said = np.unique(stores["eval"].contents)
+    trained = stores["train"].contents
+    shared = len(np.unique(trained[is_among(trained, said)]))
     if shared:
         logger.warning("%d evaluation rows stand in the training data too", shared)
     return DataSummary(

@@ -69,6 +69,6 @@ class SplitSummary(Config):
     """Accepted rows that say the same as an earlier one and have another label."""
     languages: dict[str, int] = Field(default_factory=dict)
     """How many accepted rows seem to be in which language, most frequent first: of the first
-    thousand of each part, and of every sixteenth after them."""
+    200 of each part, and of every 32nd after them."""
     reasons: dict[str, int]
     """Why rows were rejected."""
