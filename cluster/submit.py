@@ -80,7 +80,10 @@ def resolve_recipe(recipe: Path | str, overrides: Sequence[str]) -> dict[str, Tr
             for split, source in splits.items() if isinstance(splits, dict) else ():
                 _make_absolute(source, f"data.{task}.{split}.path")
         for operation in _items(stage.get("augment")):
-            _make_absolute_folder(operation, "model")
+            for name in ("model", "there", "back"):
+                _make_absolute_folder(operation, name)
+            if isinstance(operation.get("cache"), str):
+                operation["cache"] = str(Path(str(operation["cache"])).expanduser().absolute())
         gate = stage.get("gate")
         if isinstance(gate, dict):
             _make_absolute_folder(gate, "classifier")

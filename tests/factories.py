@@ -8,6 +8,7 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,7 @@ from ray_sft.data.augment import (
     ContextualReplacement,
     Cutoff,
     Eda,
+    Paraphrase,
     SurfaceNoise,
     TemplateFilling,
 )
@@ -61,6 +63,7 @@ from ray_sft.tasks import (
     TokenClassification,
     Translation,
 )
+from tests.chat_endpoint import serving_chat
 
 TEXTS = (
     "Where is my parcel? It was due on Monday 12 May.",
@@ -345,6 +348,25 @@ def tiny_translation_model() -> Path:
     return folder
 
 
+@cache
+def chat_address() -> str:
+    """Of a chat model that runs as long as this process."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(serving_chat()).url
+
+
+@cache
+def paraphrases_file() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="paraphrases-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder / "paraphrases.db"
+
+
+def paraphrase() -> Paraphrase:
+    return Paraphrase(model="chat", endpoint=chat_address(), cache=str(paraphrases_file()))
+
+
 SLOTS = {
     "thing": ("parcel", "refund", "card", "bill", "\u8d26\u6237", "\u4fe1\u7528\u5361"),
     "PER": ("Ann", "Ann Lee", "\u738b\u82b3"),
@@ -358,6 +380,7 @@ AUGMENTATIONS: dict[type[Augmentation], Callable[[], Augmentation]] = {
     ContextualReplacement: lambda: ContextualReplacement(model=str(tiny_masked_model())),
     Cutoff: Cutoff,
     Eda: Eda,
+    Paraphrase: paraphrase,
     SurfaceNoise: SurfaceNoise,
     TemplateFilling: lambda: TemplateFilling(slots=SLOTS),
 }

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from annotated_types import Le
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -48,7 +49,10 @@ def one(request) -> Augmentation:
 
 def at_rate(operation: Augmentation, rate: float) -> Augmentation:
     """The same operation with every chance of a change set to ``rate``."""
-    rates = [n for n, field in type(operation).model_fields.items() if field.annotation is float]
+    fields = type(operation).model_fields.items()
+    rates = [
+        name for name, field in fields if field.annotation is float and Le(1) in field.metadata
+    ]
     assert rates
     return type(operation).model_validate(operation.model_dump() | dict.fromkeys(rates, rate))
 

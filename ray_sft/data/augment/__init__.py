@@ -20,6 +20,7 @@ from ray_sft.data.augment.copies import Copy, copies_of
 from ray_sft.data.augment.cutoff import Cutoff
 from ray_sft.data.augment.eda import Eda
 from ray_sft.data.augment.gate import Gate
+from ray_sft.data.augment.paraphrase import Paraphrase
 from ray_sft.data.augment.surface_noise import SurfaceNoise
 from ray_sft.data.augment.template_filling import TemplateFilling
 from ray_sft.data.augment.word_edits import WordEdits
@@ -34,6 +35,7 @@ __all__ = [
     "Cutoff",
     "Eda",
     "Gate",
+    "Paraphrase",
     "SurfaceNoise",
     "TemplateFilling",
     "TextRewrites",
@@ -47,6 +49,7 @@ AnyAugmentation: TypeAlias = Annotated[
     | ContextualReplacement
     | Cutoff
     | Eda
+    | Paraphrase
     | SurfaceNoise
     | TemplateFilling,
     Field(discriminator="kind"),
