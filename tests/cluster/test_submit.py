@@ -74,11 +74,17 @@ def test_a_model_folder_becomes_absolute_and_a_hub_id_stays(folder):
 def test_models_of_augmentations_and_of_the_gate_become_absolute(folder):
     (folder / "model").mkdir()
     operation = {"kind": "contextual_replacement", "model": "model"}
+    back = {"kind": "back_translation", "there": "model", "back": "owner/name"}
+    said = {"kind": "paraphrase", "model": "chat", "cache": "kept.db"}
     gate = {"classifier": "model", "embedder": "embedded/minilm"}
-    recipe = RECIPE | {"augment": [operation], "gate": gate}
+    recipe = RECIPE | {"augment": [operation, back, said], "gate": gate}
     (folder / "mine.yaml").write_text(yaml.safe_dump(recipe))
     tree = resolve_recipe("mine.yaml", [])
-    assert tree["augment"] == [operation | {"model": str(folder / "model")}]
+    assert tree["augment"] == [
+        operation | {"model": str(folder / "model")},
+        back | {"there": str(folder / "model")},
+        said | {"cache": str(folder / "kept.db")},
+    ]
     assert tree["gate"] == {"classifier": str(folder / "model"), "embedder": "embedded/minilm"}
 
 
