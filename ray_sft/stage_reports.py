@@ -26,7 +26,11 @@ def train_report(stage: str, bundle: Bundle, records: Sequence[Mapping[str, Any]
         size_bytes=bundle.num_bytes,
         quality=_quality(bundle.manifest.metrics),
         speed={"tokens_per_s": rates[len(rates) // 2]} if rates else {},
-        details={"num_steps": int(steps[-1]["step"]) if steps else 0},
+        details={
+            "num_steps": int(steps[-1]["step"]) if steps else 0,
+            # of all positions that were computed, so that a change of packing can be judged
+            "padding": sum(record["padding"] for record in steps) / max(1, len(steps)),
+        },
     )
 
 

@@ -5,7 +5,7 @@ from ray_sft.data.augmented import AugmentedSummary, write_augmented
 from ray_sft.data.changes import Change
 from ray_sft.data.encode import encode
 from ray_sft.data.mixture import Mixture
-from ray_sft.data.plan import StepPlan
+from ray_sft.data.plan import Rows, StepPlan, num_positions
 from ray_sft.data.prepare import DataSummary, prepare, resolve_task, write_rejected
 from ray_sft.data.quality import Quality
 from ray_sft.data.rows import column_values, iterate_rows, iterate_texts
@@ -28,6 +28,7 @@ __all__ = [
     "Mixture",
     "Parquet",
     "Quality",
+    "Rows",
     "SampleStore",
     "Source",
     "SplitSummary",
@@ -39,6 +40,7 @@ __all__ = [
     "encode",
     "iterate_rows",
     "iterate_texts",
+    "num_positions",
     "prepare",
     "resolve_task",
     "write_augmented",

@@ -12,7 +12,7 @@ import numpy as np
 
 from ray_sft.tasks import Array
 
-__all__ = ["StepPlan", "best_fit", "padded_chunks"]
+__all__ = ["Rows", "StepPlan", "best_fit", "num_positions", "padded_chunks"]
 
 Rows: TypeAlias = list[list[int]]
 """Sample ids by row of a batch: one each where nothing is packed."""
@@ -67,6 +67,18 @@ class StepPlan:
             return [[[sample] for sample in chunk] for chunk in chunks]
         rows = best_fit(samples, self.lengths, capacity=row_length)
         return [rows[index::num] for index in range(num)]
+
+
+def num_positions(batches: Sequence[Rows], lengths: Array) -> int:
+    """How many positions the rows of micro-batches have, each as wide as the longest of its own.
+
+    What of them is no sample's is waste: it is computed and counts for nothing.
+    """
+    total = 0
+    for rows in batches:
+        widths = [sum(int(lengths[sample]) for sample in row) for row in rows]
+        total += max(widths, default=0) * len(widths)
+    return total
 
 
 def padded_chunks(samples: Sequence[int] | Array, lengths: Array, *, num: int) -> list[list[int]]:

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 from ray_sft.core import TrainingError
-from ray_sft.data import Mixture, SampleStore, StepPlan
+from ray_sft.data import Mixture, Rows, SampleStore, StepPlan, num_positions
 from ray_sft.models import (
     HeadView,
     load_processor,
@@ -59,7 +59,7 @@ def total_steps(plan: StepPlan, train: Train) -> int:
 
 def step_micro_batches(
     plan: StepPlan, samples: Any, task: Task, train: Train, *, world_size: int
-) -> list[list[list[int]]]:
+) -> list[Rows]:
     """All micro-batches of a step; rank ``r`` runs those at ``r``, ``r + world_size``, ..."""
     row_length = getattr(task, "max_length") if train.packing else None  # noqa: B009
     num = world_size * train.gradient_accumulation
@@ -169,7 +169,8 @@ class Loop:
 
     def _step(self, step: int, samples: Array, *, epoch: int = 0) -> None:
         began = time.monotonic()
-        batches = self._batches(samples, epoch)
+        planned = self._planned(samples)
+        batches = self._batches(planned, epoch)
         data_wait_s = time.monotonic() - began
         targets = self._over_ranks(self._count_targets(batches))
         parts = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in targets}
@@ -191,6 +192,7 @@ class Loop:
         rate = learning_rate(step, num_steps=self.num_steps, train=self.train)
         norm = self.engine.step(rate)
         num_tokens = int(self.samples.lengths[samples].sum())
+        positions = sum(num_positions(every, self.samples.lengths) for every in planned.values())
         self._report(
             {
                 "event": "step",
@@ -202,6 +204,7 @@ class Loop:
                 "num_tokens": num_tokens,
                 "tokens_per_s": num_tokens / (time.monotonic() - began),
                 "data_wait_s": data_wait_s,
+                "padding": 1 - num_tokens / positions,
             }
             | (_by_task("loss", means) if len(means) > 1 else {})
         )
@@ -226,13 +229,19 @@ class Loop:
         sequence = np.random.SeedSequence((self.train.seed, step, self.rank, index))
         return int(sequence.generate_state(1)[0])
 
-    def _batches(self, samples: Array, epoch: int) -> list[tuple[str, Batch]]:
-        """This rank's micro-batches of a step, each with its task; the same tasks on every rank."""
-        found = []
-        for name, ids in self.samples.by_task(samples).items():
-            every = step_micro_batches(
+    def _planned(self, samples: Array) -> dict[str, list[Rows]]:
+        """The micro-batches of a step on all ranks, by task."""
+        return {
+            name: step_micro_batches(
                 self.plan, ids, self.tasks[name], self.train, world_size=self.world_size
             )
+            for name, ids in self.samples.by_task(samples).items()
+        }
+
+    def _batches(self, planned: Mapping[str, list[Rows]], epoch: int) -> list[tuple[str, Batch]]:
+        """This rank's micro-batches of a step, each with its task; the same tasks on every rank."""
+        found = []
+        for name, every in planned.items():
             mine = every[self.rank :: self.world_size]
             found += [(name, self._collate(name, rows, every, epoch)) for rows in mine]
         return found

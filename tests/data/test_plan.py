@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_sft.data.plan import StepPlan, best_fit, padded_chunks
+from ray_sft.data.plan import StepPlan, best_fit, num_positions, padded_chunks
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=80).map(np.asarray)
 
@@ -69,6 +69,17 @@ def test_micro_batches_hold_a_step_exactly(lengths, num, packed):
         assert all(lengths[row].sum() <= 60 for rows in batches for row in rows)
     else:
         assert all(len(row) == 1 for rows in batches for row in rows)
+    width = [max(lengths[row].sum() for row in rows) if rows else 0 for rows in batches]
+    assert num_positions(batches, lengths) == sum(
+        w * len(rows) for w, rows in zip(width, batches, strict=True)
+    )
+    assert num_positions(batches, lengths) >= lengths.sum()
+
+
+def test_positions_of_padding_are_those_of_no_sample():
+    lengths = np.asarray([5, 3, 4, 1])
+    assert num_positions([[[0], [1]], [[2], [3]], []], lengths) == 5 * 2 + 4 * 2
+    assert num_positions([[[0, 1], [2, 3]]], lengths) == 8 * 2
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=7).map(np.asarray), st.integers(1, 3))

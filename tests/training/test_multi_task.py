@@ -109,6 +109,7 @@ def test_a_run_of_both_learns_both_and_reports_each(headed, tmp_path: Path):
     run_world(train, 2, job(headed, learning_rate=3e-3, epochs=8), tmp_path)
     steps = records(tmp_path, "step")
     for record in steps:
+        assert 0 <= record["padding"] < 1
         assert 0 < record["data_wait_s"] < record["num_tokens"] / record["tokens_per_s"]
     for name in TASKS:
         assert steps[-1][f"loss/{name}"] < steps[0][f"loss/{name}"]
