@@ -84,6 +84,9 @@ def resolve_recipe(recipe: Path | str, overrides: Sequence[str]) -> dict[str, Tr
                 _make_absolute_folder(operation, name)
             if isinstance(operation.get("cache"), str):
                 operation["cache"] = str(Path(str(operation["cache"])).expanduser().absolute())
+        quality = stage.get("quality")
+        if isinstance(quality, dict):
+            _make_absolute_folder(quality, "names")
         gate = stage.get("gate")
         if isinstance(gate, dict):
             _make_absolute_folder(gate, "classifier")

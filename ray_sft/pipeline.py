@@ -85,8 +85,9 @@ def check_recipe(recipe: Recipe) -> Recipe:
     """
     if recipe.model not in FROM_SCRATCH:
         check_model(locate(recipe.model))
-    for part in (part for stage in recipe.stages() for part in (*stage.augment, stage.gate)):
-        part.check()
+    for stage in recipe.stages():
+        for part in (*stage.augment, stage.gate, stage.quality):
+            part.check()
     resolved = {
         stage.name: {
             name: resolve_task(task, stage.data[name], name=name)
@@ -234,7 +235,7 @@ class Pipeline:
         seed = stages[0].train.seed
         contents = [source.fingerprint() for source in rows.values()]
         inputs = fingerprint(
-            *("initial", name, contents, stages[0].quality.model_dump(mode="json")),
+            *("initial", name, contents, stages[0].quality.fingerprint()),
             *(self.recipe.vocab_size, seed, max_length),
         )
         out_dir = self.folder.path / "initial"
@@ -284,8 +285,7 @@ class Pipeline:
         return fingerprint(
             {split: source.fingerprint() for split, source in stage.data[name].items().items()},
             stage.tasks[name].model_dump(mode="json"),
-            [item.fingerprint() for item in (*stage.augment, stage.gate)],
-            stage.quality.model_dump(mode="json"),
+            [item.fingerprint() for item in (*stage.augment, stage.gate, stage.quality)],
             stage.train.seed if stage.augment else 0,
             start.fingerprint,
         )

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -41,6 +42,7 @@ __all__ = [
 CPUS_TO_READ = 0.9
 """Of a core, for a task that reads and hands on its rows."""
 _ROWS_PER_BLOCK = 2048
+_ROWS_AT_ONCE = 64
 _BLOCK_BYTES = 4 * 1024 * 1024
 _FILE_BITS = 40
 _RAYS_ADVICE = "\nFailed to apply UDF"
@@ -156,8 +158,9 @@ def used_rows(
 
     A line that only counts rows that were left out is rejected without a reason.
     """
+    checked = iter(check.check_rows([row for row in given if row is not None]))
     return [
-        Rejected(str(reason)) if row is None else check(row)
+        Rejected(str(reason)) if row is None else next(checked)
         for row, reason in zip(given, reasons, strict=True)
     ]
 
@@ -221,12 +224,13 @@ def iterate_positions(source: Source, quality: Quality | None = None) -> Iterato
     """Usable rows in order with their positions, see `iterate_rows`."""
     check = RowCheck(quality) if quality else None
     for chosen in source.slices():
-        for index, row in source.rows(chosen):
-            if not isinstance(row, dict):
-                continue
-            used = check(row) if check else row
-            if not isinstance(used, Rejected):
-                yield position_of(chosen.number, index), used
+        good = ((index, row) for index, row in source.rows(chosen) if isinstance(row, dict))
+        while some := list(islice(good, _ROWS_AT_ONCE)):
+            rows = [row for _, row in some]
+            used = check.check_rows(rows) if check else rows
+            for (index, _), row in zip(some, used, strict=True):
+                if not isinstance(row, Rejected):
+                    yield position_of(chosen.number, index), row
 
 
 def iterate_texts(

@@ -77,7 +77,8 @@ def test_models_of_augmentations_and_of_the_gate_become_absolute(folder):
     back = {"kind": "back_translation", "there": "model", "back": "owner/name"}
     said = {"kind": "paraphrase", "model": "chat", "cache": "kept.db"}
     gate = {"classifier": "model", "embedder": "embedded/minilm"}
-    recipe = RECIPE | {"augment": [operation, back, said], "gate": gate}
+    quality = {"names": "model"}
+    recipe = RECIPE | {"augment": [operation, back, said], "gate": gate, "quality": quality}
     (folder / "mine.yaml").write_text(yaml.safe_dump(recipe))
     tree = resolve_recipe("mine.yaml", [])
     assert tree["augment"] == [
@@ -85,6 +86,7 @@ def test_models_of_augmentations_and_of_the_gate_become_absolute(folder):
         back | {"there": str(folder / "model")},
         said | {"cache": str(folder / "kept.db")},
     ]
+    assert tree["quality"] == {"names": str(folder / "model")}
     assert tree["gate"] == {"classifier": str(folder / "model"), "embedder": "embedded/minilm"}
 
 

@@ -1,10 +1,14 @@
 """What a recipe says about the quality of its rows."""
 
+import hashlib
+from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from ray_sft.bundle import Bundle
 from ray_sft.core import Config
+from ray_sft.data.quality.names import check_names
 
 __all__ = ["PersonalData", "Quality"]
 
@@ -42,9 +46,36 @@ class Quality(Config):
     """What to do with training rows that evaluation has too (or nearly, with ``near``)."""
     mask: tuple[PersonalData, ...] = ()
     """Personal data to replace by ``[EMAIL]``, ``[PHONE]``, ``[CARD]``, ``[ACCOUNT]``, ``[ID]``."""
+    names: str = ""
+    """A bundle of the task token_classification that finds names in texts, which become
+    ``[NAME]``; empty to leave names."""
+    name_labels: tuple[str, ...] = ("person", "PER")
+    """Which of its entities are names, in any casing."""
     phone_regions: tuple[str, ...] = ("US", "GB", "CN")
     """Countries (ISO 3166) whose national spelling of telephone numbers is looked for; numbers
     that begin with ``+`` are found anyway."""
+
+    @field_validator("names")
+    @classmethod
+    def _found_from_anywhere(cls, reference: str) -> str:
+        """Workers run in other folders."""
+        path = Path(reference).expanduser()
+        return str(path.resolve()) if reference and path.is_dir() else reference
+
+    def check(self) -> None:
+        """Raises where the model of names cannot be used; loads no weights.
+
+        Raises:
+            BundleError: it is no whole bundle.
+            ConfigError: it finds no entities, or none that are called so.
+        """
+        if self.names:
+            check_names(self.names, self.name_labels)
+
+    def fingerprint(self) -> str:
+        """Changes where other rows would be used, or their texts be other ones."""
+        weights = Bundle.open(Path(self.names)).fingerprint if self.names else ""
+        return hashlib.sha256((self.model_dump_json() + weights).encode()).hexdigest()
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Self:

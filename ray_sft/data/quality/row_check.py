@@ -1,6 +1,6 @@
 """What can be said and done about a row by looking at it alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import ftfy
 
 from ray_sft.data.quality.config import Quality
+from ray_sft.data.quality.names import NameMasker
 from ray_sft.data.quality.personal_data import Masker
 from ray_sft.data.texts import map_texts, texts_of
 from ray_sft.tasks import Rejected, Row
@@ -31,6 +32,7 @@ class RowCheck:
     def __init__(self, quality: Quality) -> None:
         """What ``quality`` asks for."""
         self.quality = quality
+        self._mask_names = NameMasker(quality.names, quality.name_labels) if quality.names else None
         self._looks = bool(quality.min_chars or quality.max_chars or quality.languages)
         self._edits: list[Callable[[str], str]] = []
         if quality.repair:
@@ -39,13 +41,23 @@ class RowCheck:
             self._edits.append(Masker(quality.mask, quality.phone_regions))
 
     def __call__(self, row: Row) -> dict[str, Any] | Rejected:
-        """The row as it is used, or why it is not."""
+        """The row as it is used, or why it is not; see `check_rows`."""
+        return self.check_rows([row])[0]
+
+    def check_rows(self, rows: Sequence[Row]) -> list[dict[str, Any] | Rejected]:
+        """Each row as it is used, or why it is not, whatever stands beside it."""
+        changed = [self._edited(row) for row in rows]
+        if self._mask_names:
+            changed = self._mask_names(changed)
+        if not self._looks:
+            return list(changed)
+        return [self._rejected(texts_of(row)) or row for row in changed]
+
+    def _edited(self, row: Row) -> dict[str, Any]:
         changed = dict(row)
         for edit in self._edits:
             changed = map_texts(changed, edit)
-        if not self._looks:
-            return changed
-        return self._rejected(texts_of(changed)) or changed
+        return changed
 
     def repaired(self, text: str) -> str:
         """``text`` without what storage did to it; see `Quality.repair`."""
