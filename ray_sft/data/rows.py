@@ -43,6 +43,7 @@ CPUS_TO_READ = 0.9
 """Of a core, for a task that reads and hands on its rows."""
 _ROWS_PER_BLOCK = 2048
 _ROWS_AT_ONCE = 64
+"""That a model of names sees together; without one, each row is handed on before the next is read."""
 _BLOCK_BYTES = 4 * 1024 * 1024
 _FILE_BITS = 40
 _RAYS_ADVICE = "\nFailed to apply UDF"
@@ -223,9 +224,10 @@ def iterate_rows(source: Source, quality: Quality | None = None) -> Iterator[Row
 def iterate_positions(source: Source, quality: Quality | None = None) -> Iterator[tuple[int, Row]]:
     """Usable rows in order with their positions, see `iterate_rows`."""
     check = RowCheck(quality) if quality else None
+    at_once = _ROWS_AT_ONCE if quality and quality.names else 1
     for chosen in source.slices():
         good = ((index, row) for index, row in source.rows(chosen) if isinstance(row, dict))
-        while some := list(islice(good, _ROWS_AT_ONCE)):
+        while some := list(islice(good, at_once)):
             rows = [row for _, row in some]
             used = check.check_rows(rows) if check else rows
             for (index, _), row in zip(some, used, strict=True):
