@@ -16,6 +16,7 @@ sample has the ``position`` of its row and, where an augmentation made it, the n
 
 import json
 import logging
+import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import ray
 import ray.data
 import xxhash
 
@@ -207,6 +209,15 @@ class _ReadAndEncode:
                     yield self.encode({name: column[span] for name, column in block.items()})
 
 
+def _demands(parts: Sequence[AnyAugmentation | Gate], *, num_tasks: int) -> dict[str, Any]:
+    """What a task needs beside its core: its share of the GPUs, where a model can use one."""
+    num_gpus = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
+    if not num_gpus or not any(part.uses_gpu for part in parts):
+        return {}
+    # whole GPUs, or as many tasks on each as share it evenly
+    return {"num_gpus": 1.0 if num_gpus >= num_tasks else 1 / math.ceil(num_tasks / num_gpus)}
+
+
 def _language(position: int, row: Row | Rejected) -> str:
     """The language of some rows: telling it takes as long as encoding them."""
     _, index = split_position(position)
@@ -300,18 +311,22 @@ def encode(
     slices = source.slices()
     rows = _EncodeRows(task, str(processor_dir), tuple(augment), seed, quality, gate)
     strategy = ray.data.TaskPoolStrategy(size=num_tasks)
+    demands = _demands([*augment, gate], num_tasks=num_tasks)
     travel = len(slices) < num_tasks
     with readable_errors(), small_blocks(travel=travel), warnings.catch_warnings():
         # few rows are fewer blocks than tasks, which Ray finds worth a warning
         warnings.filterwarnings("ignore", "The maximum number of concurrent tasks")
         if travel:
             pipeline = read_rows(source, slices).map_batches(
-                cast(Any, rows), batch_size=_BATCH_ROWS, compute=strategy
+                cast(Any, rows), batch_size=_BATCH_ROWS, compute=strategy, **demands
             )
         else:
             pipeline = numbered(slices).map_batches(
-                cast(Any, _ReadAndEncode(source, slices, rows)), batch_size=1, compute=strategy
+                cast(Any, _ReadAndEncode(source, slices, rows)),
+                batch_size=1,
+                compute=strategy,
+                **demands,
             )
         # as many at once as encode, so that Ray lets a task write what it has encoded
-        pipeline.write_datasink(ShardSink(out_dir), concurrency=num_tasks)
+        pipeline.write_datasink(ShardSink(out_dir), concurrency=num_tasks, ray_remote_args=demands)
     _tell_spilling(pipeline.stats())

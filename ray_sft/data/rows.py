@@ -43,7 +43,7 @@ CPUS_TO_READ = 0.9
 """Of a core, for a task that reads and hands on its rows."""
 _ROWS_PER_BLOCK = 2048
 _ROWS_AT_ONCE = 64
-"""That a model of names sees together; without one, each row is handed on before the next is read."""
+"""That a model of names sees together; without one, a row is handed on before the next is read."""
 _BLOCK_BYTES = 4 * 1024 * 1024
 _FILE_BITS = 40
 _RAYS_ADVICE = "\nFailed to apply UDF"

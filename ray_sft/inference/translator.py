@@ -23,6 +23,7 @@ from ray_sft.tasks import Array, Example, Processor, Translation
 
 __all__ = ["Sampling", "Translator", "check_translator"]
 
+_CPU = torch.device("cpu")
 _MAX_BATCH_TOKENS = 2048
 _LONGER, _SPARE = 2, 8
 """A translation may have twice the tokens of its text and a few; a longer one has lost its way."""
@@ -48,7 +49,7 @@ def check_translator(reference: str, *, field: str) -> None:
 
 
 class Translator:
-    """A translation model on the CPU."""
+    """A translation model."""
 
     def __init__(self, model: Any, processor: Processor, task: Translation) -> None:
         """Takes ``model`` and ``processor`` as they were loaded."""
@@ -57,7 +58,7 @@ class Translator:
         self.task = task
 
     @classmethod
-    def load(cls, reference: str) -> Self:
+    def load(cls, reference: str, *, device: torch.device = _CPU) -> Self:
         """From a bundle of the task `translation`, a folder, or a hub id.
 
         Raises:
@@ -73,7 +74,7 @@ class Translator:
         processor = load_processor(source.processor)
         model = load_model(source.model, task, processor=processor)
         transformers.logging.set_verbosity_error()
-        return cls(model, processor, task)
+        return cls(model.to(device), processor, task)
 
     def translate(
         self,
@@ -117,12 +118,16 @@ class Translator:
         batch = self.task.collate(examples, self.processor)
         limits = [_LONGER * example.length + _SPARE for example in examples]
         with torch.no_grad():
-            found = self.model.generate(
-                input_ids=torch.from_numpy(batch["input_ids"]),
-                attention_mask=torch.from_numpy(batch["attention_mask"]),
-                generation_config=self._generation(max(limits)),
-                logits_processor=LogitsProcessorList([] if noise is None else [noise]),
-            ).numpy()
+            found = (
+                self.model.generate(
+                    input_ids=torch.from_numpy(batch["input_ids"]).to(self.model.device),
+                    attention_mask=torch.from_numpy(batch["attention_mask"]).to(self.model.device),
+                    generation_config=self._generation(max(limits)),
+                    logits_processor=LogitsProcessorList([] if noise is None else [noise]),
+                )
+                .cpu()
+                .numpy()
+            )
         written = [self._written(ids, limit) for ids, limit in zip(found, limits, strict=True)]
         texts: list[str] = self.processor.batch_decode(written, skip_special_tokens=True)
         return [text.strip() for text in texts]
@@ -164,7 +169,8 @@ class _Noise(LogitsProcessor):  # type: ignore[misc]  # transformers has no type
         top_k = min(self._sampling.top_k, scores.shape[1])
         least_B1 = scores.topk(top_k, dim=1).values[:, -1:]
         noise = np.stack([rng.gumbel(size=scores.shape[1]) for rng in self._rngs])
-        drawn = scores / self._sampling.temperature + torch.from_numpy(noise).to(scores.dtype)
+        noise_BV = torch.from_numpy(noise).to(scores)
+        drawn = scores / self._sampling.temperature + noise_BV
         return drawn.masked_fill(scores < least_B1, -torch.inf)
 
 

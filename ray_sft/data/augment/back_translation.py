@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from ray_sft.bundle import Bundle
 from ray_sft.bundle.manifest import MANIFEST
 from ray_sft.data.augment.base import TextRewrites
+from ray_sft.data.augment.device import device_of_task
 from ray_sft.data.augment.segments import UNTOUCHABLE
 from ray_sft.inference.translator import Sampling, Translator, check_translator
 
@@ -34,6 +35,8 @@ class BackTranslation(TextRewrites):
     sentence goes by itself; one that holds an address, a mention or a ticker stays, and so does
     one that the models fail on.
     """
+
+    uses_gpu: ClassVar[bool] = True
 
     kind: Literal["back_translation"] = "back_translation"
     there: str = Field(min_length=1)
@@ -100,4 +103,4 @@ def _can_be_said_anew(sentence: str) -> bool:
 
 @lru_cache(maxsize=2)
 def _load(reference: str) -> Translator:
-    return Translator.load(reference)
+    return Translator.load(reference, device=device_of_task())

@@ -35,6 +35,8 @@ class Augmentation(Config, ABC):
     copies: int = Field(default=1, ge=1, le=100)
     """How many changed copies of every training row this operation makes."""
 
+    uses_gpu: ClassVar[bool] = False
+    """Whether a model of it runs on the task's GPU, where the cluster has some."""
     keeps_tags: ClassVar[bool] = True
     """Whether the words of a tagged row still have their tags afterwards."""
 

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from ray_sft.bundle import Bundle
 from ray_sft.bundle.manifest import MANIFEST
 from ray_sft.core import ConfigError
+from ray_sft.data.augment.device import device_of_task
 from ray_sft.data.augment.segments import is_han, is_untouchable, words_of
 from ray_sft.data.augment.word_edits import Edited, Passage, WordEdits
 from ray_sft.inference import plan_batches
@@ -52,6 +53,7 @@ class ContextualReplacement(WordEdits):
     top_k: int = Field(default=20, ge=1, le=1000)
     """How many likely words there are to draw from."""
 
+    uses_gpu: ClassVar[bool] = True
     words: ClassVar[re.Pattern[str]] = words_of(())
 
     @field_validator("model")
@@ -141,6 +143,10 @@ class _MaskedModel:
     """The longest text in tokens."""
 
     @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
     def mask(self) -> str:
         return str(self.processor.mask_token)
 
@@ -159,11 +165,12 @@ class _MaskedModel:
             )
             with torch.no_grad():
                 logits_BTV = self.module(
-                    input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+                    input_ids=batch["input_ids"].to(self.device),
+                    attention_mask=batch["attention_mask"].to(self.device),
                 ).logits
-            is_mask_BT = batch["input_ids"] == self.processor.mask_token_id
+            is_mask_BT = batch["input_ids"].to(self.device) == self.processor.mask_token_id
             for row, number in enumerate(group):
-                guesses[number] = logits_BTV[row, is_mask_BT[row]].numpy()
+                guesses[number] = logits_BTV[row, is_mask_BT[row]].cpu().numpy()
         return guesses
 
     def draw(self, word: str, logits_V: Array, top_k: int, rng: np.random.Generator) -> str:
@@ -200,7 +207,8 @@ def _load(reference: str) -> _MaskedModel:
     is_word = np.asarray([word.isalpha() and not is_han(word) for word in words])
     positions = getattr(module.config, "max_position_embeddings", _LONGEST)
     max_length = min(positions, _LONGEST) - _SPARE_POSITIONS
-    return _MaskedModel(module.eval(), processor, words, is_word, is_character, max_length)
+    module = module.to(device_of_task()).eval()
+    return _MaskedModel(module, processor, words, is_word, is_character, max_length)
 
 
 def _is_whole(token: str, text: str, marks_starts: bool) -> bool:

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from ray_sft.bundle import Bundle
 from ray_sft.bundle.manifest import MANIFEST
 from ray_sft.core import Config, ConfigError
+from ray_sft.data.augment.device import device_of_task
 from ray_sft.data.texts import texts_of
 from ray_sft.inference import HeadRunner, Predictor, TorchRunner, plan_batches
 from ray_sft.models import check_model, load_processor, load_tasks, locate
@@ -43,6 +44,11 @@ class Gate(Config):
         """Workers run in other folders."""
         path = Path(reference).expanduser()
         return str(path.resolve()) if reference and path.is_dir() else reference
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether a model of it runs on the task's GPU, where the cluster has some."""
+        return bool(self.embedder)
 
     def check(self) -> None:
         """Raises where a model cannot be used; loads no weights.
@@ -113,7 +119,9 @@ class _Embedder:
         self.task = Embedding()
         self.processor = load_processor(source.processor)
         model = load_tasks(source.model, {_VECTOR: self.task}, processor=self.processor)
-        self.runner = HeadRunner(TorchRunner(model.eval()), _VECTOR)
+        device = device_of_task()
+        runner = TorchRunner(model.to(device).eval(), device=str(device))
+        self.runner = HeadRunner(runner, _VECTOR)
 
     def embed(self, texts: Sequence[str]) -> Array:
         """(texts, dim); equal texts are computed once, and a text without words is all zeros."""
