@@ -4,17 +4,15 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from ray_sft.bundle import Bundle
-from ray_sft.bundle.manifest import MANIFEST
 from ray_sft.data.augment.base import TextRewrites
 from ray_sft.data.augment.device import device_of_task
 from ray_sft.data.augment.segments import UNTOUCHABLE
+from ray_sft.data.references import ModelReference, weights_of
 from ray_sft.inference.translator import Sampling, Translator, check_translator
 
 __all__ = ["BackTranslation"]
@@ -39,22 +37,15 @@ class BackTranslation(TextRewrites):
     uses_gpu: ClassVar[bool] = True
 
     kind: Literal["back_translation"] = "back_translation"
-    there: str = Field(min_length=1)
+    there: ModelReference = Field(min_length=1)
     """A model from the language of the texts into another: a bundle of the task translation, such
     as ``runs/en_zh/bundles/trained``, or a folder or hub id with an encoder-decoder."""
-    back: str = Field(min_length=1)
+    back: ModelReference = Field(min_length=1)
     """The model of the way back."""
     temperature: float = Field(default=0.7, ge=0, le=5)
     """How freely words are drawn; at 0 all copies of a text are the same."""
     top_k: int = Field(default=10, ge=1, le=1000)
     """From how many of the likeliest words."""
-
-    @field_validator("there", "back")
-    @classmethod
-    def _found_from_anywhere(cls, model: str) -> str:
-        """Workers run in other folders."""
-        path = Path(model).expanduser()
-        return str(path.resolve()) if path.is_dir() else model
 
     def check(self) -> None:
         """See `Augmentation.check`."""
@@ -63,12 +54,8 @@ class BackTranslation(TextRewrites):
 
     def fingerprint(self) -> str:
         """See `Augmentation.fingerprint`; follows the weights of bundles."""
-        bundles = [
-            Bundle.open(Path(path)).fingerprint
-            for path in (self.there, self.back)
-            if (Path(path) / MANIFEST).is_file()
-        ]
-        return hashlib.sha256("".join([super().fingerprint(), *bundles]).encode()).hexdigest()
+        said = super().fingerprint() + weights_of(self.there, self.back)
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def rewrite(self, texts: Sequence[str], rngs: Sequence[np.random.Generator]) -> list[str]:
         """See `TextRewrites.rewrite`."""

@@ -5,19 +5,17 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from ray_sft.bundle import Bundle
-from ray_sft.bundle.manifest import MANIFEST
 from ray_sft.core import ConfigError
 from ray_sft.data.augment.device import device_of_task
 from ray_sft.data.augment.segments import is_han, is_untouchable, words_of
 from ray_sft.data.augment.word_edits import Edited, Passage, WordEdits
+from ray_sft.data.references import ModelReference, weights_of
 from ray_sft.inference import plan_batches
 from ray_sft.models import check_model, load_model, load_processor, locate, model_config
 from ray_sft.tasks import Array, MaskedLanguageModel, Processor
@@ -45,7 +43,7 @@ class ContextualReplacement(WordEdits):
     """
 
     kind: Literal["contextual_replacement"] = "contextual_replacement"
-    model: str = Field(min_length=1)
+    model: ModelReference = Field(min_length=1)
     """A bundle of the task masked_language_model, such as ``runs/NAME/bundles/STAGE``, or a folder
     or hub id with such a model."""
     rate: float = Field(default=0.15, ge=0, le=1)
@@ -55,13 +53,6 @@ class ContextualReplacement(WordEdits):
 
     uses_gpu: ClassVar[bool] = True
     words: ClassVar[re.Pattern[str]] = words_of(())
-
-    @field_validator("model")
-    @classmethod
-    def _found_from_anywhere(cls, model: str) -> str:
-        """Workers run in other folders."""
-        path = Path(model).expanduser()
-        return str(path.resolve()) if path.is_dir() else model
 
     def check(self) -> None:
         """See `Augmentation.check`."""
@@ -77,9 +68,8 @@ class ContextualReplacement(WordEdits):
 
     def fingerprint(self) -> str:
         """See `Augmentation.fingerprint`; follows the weights of a bundle."""
-        path = Path(self.model)
-        weights = Bundle.open(path).fingerprint if (path / MANIFEST).is_file() else ""
-        return hashlib.sha256((super().fingerprint() + weights).encode()).hexdigest()
+        said = super().fingerprint() + weights_of(self.model)
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def edit_words(
         self, words: Sequence[str], protected: Sequence[bool], rng: np.random.Generator

@@ -6,12 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ray_sft.bundle import Bundle
-from ray_sft.bundle.manifest import MANIFEST
-from ray_sft.core import Config, ConfigError
+from ray_sft.core import Config
 from ray_sft.data.augment.device import device_of_task
+from ray_sft.data.references import ModelReference, only_task, weights_of
 from ray_sft.data.texts import texts_of
 from ray_sft.inference import HeadRunner, Predictor, TorchRunner, plan_batches
 from ray_sft.models import check_model, load_processor, load_tasks, locate
@@ -29,21 +29,14 @@ class Gate(Config):
     A dropped copy is rejected with its reason, as a row is.
     """
 
-    classifier: str = ""
+    classifier: ModelReference = ""
     """A bundle of the task sequence_classification. A copy is dropped that it gives another label
     than its row, unless that is the label which the row has; empty for no such check."""
-    embedder: str = ""
+    embedder: ModelReference = ""
     """``embedded/minilm``, or another encoder, whose mean over the tokens is compared; empty for
     no such check."""
     min_similarity: float = Field(default=0.7, ge=-1, le=1)
     """The least cosine between the embeddings of a row and of its copy."""
-
-    @field_validator("classifier", "embedder")
-    @classmethod
-    def _found_from_anywhere(cls, reference: str) -> str:
-        """Workers run in other folders."""
-        path = Path(reference).expanduser()
-        return str(path.resolve()) if reference and path.is_dir() else reference
 
     @property
     def uses_gpu(self) -> bool:
@@ -65,12 +58,8 @@ class Gate(Config):
 
     def fingerprint(self) -> str:
         """Changes where other copies would be kept."""
-        bundles = [
-            Bundle.open(Path(path)).fingerprint
-            for path in (self.classifier, self.embedder)
-            if (Path(path) / MANIFEST).is_file()
-        ]
-        return hashlib.sha256("".join([self.model_dump_json(), *bundles]).encode()).hexdigest()
+        said = self.model_dump_json() + weights_of(self.classifier, self.embedder)
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def reasons(self, rows: Sequence[Row], copies: Sequence[Row]) -> list[str]:
         """Why each copy is dropped, empty for one that is kept; ``rows`` are what they are of."""
@@ -151,13 +140,4 @@ def _classifier(path: str) -> Predictor:
 
 
 def _classifying_task(bundle: Bundle) -> str:
-    """The name of the one task of a bundle that classifies texts."""
-    tasks = bundle.manifest.tasks
-    names = [name for name, task in tasks.items() if isinstance(task, SequenceClassification)]
-    if len(names) != 1:
-        raise ConfigError(
-            f"gate.classifier: bundle '{bundle.path}' has {len(names)} tasks of the kind "
-            f"sequence_classification (it has: {', '.join(t.kind for t in tasks.values())}). "
-            "Give a bundle with one."
-        )
-    return names[0]
+    return only_task(bundle, SequenceClassification, field="gate.classifier")

@@ -19,6 +19,7 @@ from ray_sft.data.augment.base import TextRewrites
 from ray_sft.data.augment.chat_models import BundleChat, EndpointChat, Order
 from ray_sft.data.augment.ledger import Ledger
 from ray_sft.data.augment.segments import UNTOUCHABLE
+from ray_sft.data.references import ModelReference, weights_of
 
 __all__ = ["Paraphrase"]
 
@@ -38,7 +39,7 @@ class Paraphrase(TextRewrites):
     """
 
     kind: Literal["paraphrase"] = "paraphrase"
-    model: str = Field(min_length=1)
+    model: ModelReference = Field(min_length=1)
     """A bundle of the task causal_language_model in ONNX format, such as
     ``runs/NAME/bundles/int8``; or with ``endpoint``, the name of a model there."""
     endpoint: str = ""
@@ -80,11 +81,9 @@ class Paraphrase(TextRewrites):
         return str(Path(cache).expanduser().absolute())
 
     @model_validator(mode="after")
-    def _model_is_somewhere(self) -> Self:
+    def _endpoint_is_an_address(self) -> Self:
         if self.endpoint and urlsplit(self.endpoint).scheme not in ("http", "https"):
             raise ValueError(f"endpoint '{self.endpoint}' is no address of http or https")
-        if not self.endpoint and Path(self.model).expanduser().is_dir():
-            object.__setattr__(self, "model", str(Path(self.model).expanduser().resolve()))
         return self
 
     def check(self) -> None:
@@ -111,11 +110,9 @@ class Paraphrase(TextRewrites):
 
     def fingerprint(self) -> str:
         """See `Augmentation.fingerprint`; follows the weights of a bundle."""
-        weights = "" if self.endpoint else Bundle.open(Path(self.model)).fingerprint
-        texts = self.model_dump_json(
-            exclude={"cache", "concurrency", "retries", "time_limit_s", "max_cost"}
-        )
-        return hashlib.sha256((texts + weights).encode()).hexdigest()
+        how = {"cache", "concurrency", "retries", "time_limit_s", "max_cost"}
+        said = self.model_dump_json(exclude=how) + weights_of(self.model)
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def rewrite(self, texts: Sequence[str], rngs: Sequence[np.random.Generator]) -> list[str]:
         """See `TextRewrites.rewrite`.

@@ -1,14 +1,13 @@
 """What a recipe says about the quality of its rows."""
 
 import hashlib
-from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from ray_sft.bundle import Bundle
 from ray_sft.core import Config
 from ray_sft.data.quality.names import check_names
+from ray_sft.data.references import ModelReference, weights_of
 
 __all__ = ["PersonalData", "Quality"]
 
@@ -46,7 +45,7 @@ class Quality(Config):
     """What to do with training rows that evaluation has too (or nearly, with ``near``)."""
     mask: tuple[PersonalData, ...] = ()
     """Personal data to replace by ``[EMAIL]``, ``[PHONE]``, ``[CARD]``, ``[ACCOUNT]``, ``[ID]``."""
-    names: str = ""
+    names: ModelReference = ""
     """A bundle of the task token_classification that finds names in texts, which become
     ``[NAME]``; empty to leave names."""
     name_labels: tuple[str, ...] = ("person", "PER")
@@ -54,13 +53,6 @@ class Quality(Config):
     phone_regions: tuple[str, ...] = ("US", "GB", "CN")
     """Countries (ISO 3166) whose national spelling of telephone numbers is looked for; numbers
     that begin with ``+`` are found anyway."""
-
-    @field_validator("names")
-    @classmethod
-    def _found_from_anywhere(cls, reference: str) -> str:
-        """Workers run in other folders."""
-        path = Path(reference).expanduser()
-        return str(path.resolve()) if reference and path.is_dir() else reference
 
     def check(self) -> None:
         """Raises where the model of names cannot be used; loads no weights.
@@ -74,8 +66,8 @@ class Quality(Config):
 
     def fingerprint(self) -> str:
         """Changes where other rows would be used, or their texts be other ones."""
-        weights = Bundle.open(Path(self.names)).fingerprint if self.names else ""
-        return hashlib.sha256((self.model_dump_json() + weights).encode()).hexdigest()
+        said = self.model_dump_json() + weights_of(self.names)
+        return hashlib.sha256(said.encode()).hexdigest()
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Self:

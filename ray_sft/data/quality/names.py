@@ -7,6 +7,7 @@ from typing import Any
 
 from ray_sft.bundle import Bundle
 from ray_sft.core import ConfigError
+from ray_sft.data.references import only_task
 from ray_sft.data.texts import map_texts
 from ray_sft.inference import Predictor
 from ray_sft.tasks import Example, Rejected, Row, TokenClassification
@@ -144,13 +145,4 @@ def _load(path: str) -> _NameModel:
 
 
 def _finding_task(bundle: Bundle) -> str:
-    """The name of the one task of a bundle that finds entities."""
-    tasks = bundle.manifest.tasks
-    names = [name for name, task in tasks.items() if isinstance(task, TokenClassification)]
-    if len(names) != 1:
-        raise ConfigError(
-            f"quality.names: bundle '{bundle.path}' has {len(names)} tasks of the kind "
-            f"token_classification (it has: {', '.join(t.kind for t in tasks.values())}). "
-            "Give a bundle with one."
-        )
-    return names[0]
+    return only_task(bundle, TokenClassification, field="quality.names")
