@@ -122,9 +122,9 @@ class _Lines:
     """The accepted lines of all shards, read a column at a time and brought into order."""
 
     def __init__(self, files: list[Path]) -> None:
-        """Of the files of rows of all shards; `accept` is told of every table of them once."""
+        """Of the files of rows of all shards; `accept` is told of all their lines, in order."""
         self._files = files
-        self._accepted: list[Array] = []
+        self._accepted: list[Array] = [np.zeros(0, bool)]
         self._rank: Array = np.zeros(0, np.int64)
         self.num_accepted = 0
 
@@ -135,7 +135,7 @@ class _Lines:
                 yield number, table
 
     def accept(self, is_accepted: Array) -> None:
-        """Which lines of the next table are accepted."""
+        """Which of the next lines are accepted."""
         self._accepted.append(is_accepted)
         self.num_accepted += int(is_accepted.sum())
 
@@ -156,10 +156,12 @@ class _Lines:
 
     def _accepted_tables(self, columns: list[str]) -> Iterator[tuple[int, int, pa.Table]]:
         """The accepted lines, with their shard and how many came before."""
-        start = 0
-        for is_accepted, (shard, table) in zip(self._accepted, self.tables(columns), strict=True):
-            chosen = table.filter(pa.array(is_accepted))
+        self._accepted = [np.concatenate(self._accepted)]
+        line, start = 0, 0
+        for shard, table in self.tables(columns):
+            chosen = table.filter(pa.array(self._accepted[0][line : line + table.num_rows]))
             yield shard, start, chosen
+            line += table.num_rows
             start += chosen.num_rows
 
     def column(self, name: str) -> Array:
