@@ -29,7 +29,7 @@ from ray_sft.bundle import Bundle
 from ray_sft.bundle.manifest import MANIFEST
 from ray_sft.core import BundleError, ConfigError, reason_of
 from ray_sft.models.embedded import MINILM, minilm_dir
-from ray_sft.models.from_scratch import FROM_SCRATCH, TINY_LLAMA, TINY_MARIAN
+from ray_sft.models.from_scratch import FROM_SCRATCH, TINY_LLAMA, TINY_PEGASUS
 from ray_sft.models.heads import HeadedEncoder, uses_heads
 from ray_sft.tasks import Processor, Task
 
@@ -245,7 +245,7 @@ def _check_kind(reference: str, config: Any, task: Task) -> None:
     if task.head == "seq2seq_lm" and type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
         raise ConfigError(
             f"model '{reference}' ({config.model_type}) is no encoder-decoder: it cannot "
-            f"translate. Start from one, such as '{TINY_MARIAN}'."
+            f"translate. Start from one, such as '{TINY_PEGASUS}'."
         )
 
 

@@ -150,7 +150,7 @@ def test_an_encoder_is_no_language_model(folder):
 
 
 def test_an_encoder_translates_nothing(folder):
-    with pytest.raises(ConfigError, match=r"\(bert\) is no encoder-decoder.*tiny-marian"):
+    with pytest.raises(ConfigError, match=r"\(bert\) is no encoder-decoder.*tiny-pegasus"):
         load_model(str(folder), Translation(), processor=tiny_processor())
 
 
