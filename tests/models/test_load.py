@@ -6,9 +6,23 @@ import torch
 
 from ray_sft.bundle import BundleWriter, Manifest
 from ray_sft.core import BundleError, ConfigError
-from ray_sft.models import load_model, load_processor, locate
+from ray_sft.inference.translator import Translator
+from ray_sft.models import (
+    TINY_PEGASUS,
+    load_model,
+    load_processor,
+    locate,
+    save_from_scratch,
+)
 from ray_sft.tasks import CausalLanguageModel, SequenceClassification, Translation
-from tests.factories import LABELS, tiny_decoder, tiny_encoder, tiny_processor, tiny_translator
+from tests.factories import (
+    LABELS,
+    TEXTS,
+    tiny_decoder,
+    tiny_encoder,
+    tiny_processor,
+    tiny_translator,
+)
 
 CLASSIFY = SequenceClassification(labels=LABELS, max_length=64)
 COMPLETE = CausalLanguageModel(max_length=64)
@@ -186,3 +200,14 @@ def test_padding_is_on_the_right_and_with_eos_where_no_pad_token_is(folder):
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(ConfigError, match="neither a pad nor an eos token"):
         load_processor(folder)
+
+
+def test_a_translator_from_scratch_loads_as_it_was_made(tmp_path):
+    save_from_scratch(TINY_PEGASUS, TEXTS * 9, tmp_path, vocab_size=400, max_length=300, seed=0)
+    processor = load_processor(tmp_path)
+    model = load_model(str(tmp_path), Translation(max_length=300), processor=processor)
+    assert model.config.max_position_embeddings == 300
+    assert model.config.decoder_start_token_id == processor.bos_token_id
+    trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
+    assert 4e6 < trained - 256 * len(processor) < 6e6
+    assert Translator.load(str(tmp_path)).translate(TEXTS[:2])
