@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray, needs_data]
 PAIRS = DATA / "tatoeba_en_zh" / "pairs.jsonl"
 HELD_OUT = 2
 """Of a hundred, by a hash of the English sentence."""
-LEAST_CHRF = {"en_zh": 4.0, "zh_en": 15.0}
+LEAST_CHRF = {"en_zh": 5.0, "zh_en": 20.0}
 """Far above a translator that has learned nothing, far below a good one."""
 
 
