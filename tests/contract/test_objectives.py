@@ -60,7 +60,8 @@ def loss_of(case, objectives, batch):
 
 def gradient(case, objectives, batch):
     """The loss and its gradient by parameter."""
-    parameters = dict(module_of(case).named_parameters())
+    named = module_of(case).named_parameters()
+    parameters = {name: parameter for name, parameter in named if parameter.requires_grad}
     loss = loss_of(case, objectives, batch)
     found = torch.autograd.grad(loss.loss_sum, parameters.values(), materialize_grads=True)
     return loss, dict(zip(parameters, found, strict=True))
