@@ -141,6 +141,7 @@ class _Lines:
 
     def put_in_order(self) -> None:
         """Finds the sample id of every accepted line: their order is by position and copy."""
+        self._accepted = [np.concatenate(self._accepted)]
         keys = ["copy", "position"]
         columns: list[Array] = [np.empty(self.num_accepted, _TYPES[name]) for name in keys]
         for _, start, table in self._accepted_tables(keys):
@@ -156,10 +157,10 @@ class _Lines:
 
     def _accepted_tables(self, columns: list[str]) -> Iterator[tuple[int, int, pa.Table]]:
         """The accepted lines, with their shard and how many came before."""
-        self._accepted = [np.concatenate(self._accepted)]
+        (is_accepted,) = self._accepted
         line, start = 0, 0
         for shard, table in self.tables(columns):
-            chosen = table.filter(pa.array(self._accepted[0][line : line + table.num_rows]))
+            chosen = table.filter(pa.array(is_accepted[line : line + table.num_rows]))
             yield shard, start, chosen
             line += table.num_rows
             start += chosen.num_rows

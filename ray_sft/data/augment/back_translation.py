@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ray_sft.data.augment.base import TextRewrites
 from ray_sft.data.augment.device import device_of_task
-from ray_sft.data.augment.segments import UNTOUCHABLE
+from ray_sft.data.augment.segments import has_letters, untouchables
 from ray_sft.data.references import ModelReference, weights_of
 from ray_sft.inference.translator import Sampling, Translator, check_translator
 
@@ -21,7 +21,6 @@ _SENTENCE = re.compile(
     r"\S[^\n]*?(?:[.!?]+[\"')\u2019\u201d]*(?=\s|$)"  # not the point of 3.90
     r"|[\u3002\uff01\uff1f]+[\u2019\u201d\u300d\u300f]*|(?=\n)|$)"
 )
-_UNTOUCHABLE = re.compile(UNTOUCHABLE)
 _SEED_BITS = 62
 
 
@@ -78,14 +77,13 @@ class BackTranslation(TextRewrites):
         )
         said = list(texts)
         for (number, (start, end)), sentence in reversed(list(zip(pieces, found, strict=True))):
-            if any(character.isalpha() for character in sentence):
+            if has_letters(sentence):
                 said[number] = said[number][:start] + sentence + said[number][end:]
         return said
 
 
 def _can_be_said_anew(sentence: str) -> bool:
-    has_letters = any(character.isalpha() for character in sentence)
-    return has_letters and _UNTOUCHABLE.search(sentence) is None
+    return has_letters(sentence) and not untouchables(sentence)
 
 
 @lru_cache(maxsize=2)

@@ -90,15 +90,14 @@ class Ledger:
         Raises:
             DataError: the file cannot be written.
         """
-        self._change(_ANSWERS.update().where(_ANSWERS.c.key == key), answer=answer, cost=cost)
+        found = _ANSWERS.update().where(_ANSWERS.c.key == key)
+        self._change(found.values(answer=answer, cost=cost))
 
     def give_up(self, key: str) -> None:
         """Takes back what was put down for a request that has cost nothing."""
         self._change(_ANSWERS.delete().where(_ANSWERS.c.key == key))
 
-    def _change(self, statement: sqlalchemy.Update | sqlalchemy.Delete, **values: object) -> None:
-        if isinstance(statement, sqlalchemy.Update):
-            statement = statement.values(**values)
+    def _change(self, statement: sqlalchemy.Update | sqlalchemy.Delete) -> None:
         try:
             with self._engine.begin() as connection:
                 connection.execute(statement)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -18,12 +17,11 @@ from ray_sft.core import ConfigError
 from ray_sft.data.augment.base import TextRewrites
 from ray_sft.data.augment.chat_models import BundleChat, EndpointChat, Order
 from ray_sft.data.augment.ledger import Ledger
-from ray_sft.data.augment.segments import UNTOUCHABLE
+from ray_sft.data.augment.segments import has_letters, untouchables
 from ray_sft.data.references import ModelReference, weights_of
 
 __all__ = ["Paraphrase"]
 
-_UNTOUCHABLE = re.compile(UNTOUCHABLE)
 _QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019", "\u300c\u300d")
 _HERE = ("localhost", "127.0.0.1", "::1")
 _SEED_BITS = 31
@@ -124,7 +122,7 @@ class Paraphrase(TextRewrites):
             Order(f"{self.instruction}\n\n{text}", int(rng.integers(1 << _SEED_BITS)))
             for text, rng in zip(texts, rngs, strict=True)
         ]
-        places = [number for number, text in enumerate(texts) if _has_letters(text)]
+        places = [number for number, text in enumerate(texts) if has_letters(text)]
         answers = self._answers([orders[place] for place in places])
         said = list(texts)
         for place, answer in zip(places, answers, strict=True):
@@ -172,14 +170,10 @@ def _check_bundle(model: str) -> None:
         )
 
 
-def _has_letters(text: str) -> bool:
-    return any(character.isalpha() for character in text)
-
-
 def _usable(text: str, answer: str) -> str:
     """The answer without quotes that the text does not have; the text where it is of no use."""
     found = answer.strip()
     if len(found) > 1 and found[0] + found[-1] in _QUOTES and found[0] != text.strip()[:1]:
         found = found[1:-1].strip()
-    is_whole = all(word in found for word in _UNTOUCHABLE.findall(text))
-    return found if _has_letters(found) and is_whole else text
+    is_whole = all(word in found for word in untouchables(text))
+    return found if has_letters(found) and is_whole else text

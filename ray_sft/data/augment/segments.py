@@ -10,10 +10,12 @@ __all__ = [
     "HAN",
     "RUNS",
     "UNTOUCHABLE",
+    "has_letters",
     "is_chinese",
     "is_han",
     "is_untouchable",
     "split",
+    "untouchables",
     "words_of",
 ]
 
@@ -54,6 +56,16 @@ def is_chinese(text: str) -> bool:
     """Whether at least half of what a text is made of is Chinese: characters against words."""
     num_characters = len(_IS_HAN.findall(text))
     return num_characters > 0 and num_characters >= len(_OTHER_WORDS.findall(text))
+
+
+def has_letters(text: str) -> bool:
+    """Whether there is anything to say otherwise."""
+    return any(character.isalpha() for character in text)
+
+
+def untouchables(text: str) -> list[str]:
+    """The addresses, mentions, tags and tickers of a text."""
+    return _IS_UNTOUCHABLE.findall(text)
 
 
 def is_untouchable(word: str) -> bool:
