@@ -20,24 +20,17 @@ from ray_sft.tasks.base import (
     Example,
     Head,
     Loss,
-    Metrics,
     Outputs,
     Processor,
     Rejected,
     Row,
     Runner,
-    Task,
     TensorBatch,
     pad,
 )
 from ray_sft.tasks.chat import Message, encode_chat, encode_prompt, messages_of, render
 from ray_sft.tasks.control_tokens import control_tokens, without_tokens
-from ray_sft.tasks.language_model_score import (
-    LanguageModelMetrics,
-    LanguageModelScore,
-    decode_scores,
-    score_targets,
-)
+from ray_sft.tasks.language_model_score import LanguageModelTask, score_targets
 from ray_sft.tasks.token_ids import token_ids
 
 __all__ = [
@@ -56,7 +49,7 @@ class ChatRequest(BaseModel):
     messages: list[Message] = Field(min_length=1)
 
 
-class CausalLanguageModel(Task):
+class CausalLanguageModel(LanguageModelTask):
     """Next-token prediction on conversations (replies only) or on raw text (every token)."""
 
     columns: ClassVar[Mapping[str, str]] = {
@@ -64,10 +57,8 @@ class CausalLanguageModel(Task):
         "text": "running text; with format: text (messages are joined where it is missing)",
     }
     head: ClassVar[Head] = "causal_lm"
-    main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
     can_pack: ClassVar[bool] = True
     Request: ClassVar[type[BaseModel]] = ChatRequest
-    Response: ClassVar[type[BaseModel]] = LanguageModelScore
 
     kind: Literal["causal_language_model"] = "causal_language_model"
     format: Literal["chat", "text"] = "chat"
@@ -158,10 +149,6 @@ class CausalLanguageModel(Task):
         """See `Task.has_target`; the first token is never predicted."""
         return bool((example.arrays["labels"][1:] != IGNORED).any())
 
-    def without_targets(self, batch: Batch) -> Batch:
-        """See `Task.without_targets`."""
-        return batch | {"labels": np.full_like(batch["labels"], IGNORED)}
-
     def loss(self, model: torch.nn.Module, batch: TensorBatch) -> Loss:
         """Summed cross-entropy of each target given what comes before it."""
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
@@ -179,17 +166,6 @@ class CausalLanguageModel(Task):
         """See `score_targets`; a token is predicted from what stands before it."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         return score_targets(model(inputs)["logits"][:, :-1], batch["labels"][:, 1:])
-
-    def decode(
-        self, outputs: Outputs, examples: Sequence[Example], processor: Processor
-    ) -> list[BaseModel]:
-        """A `LanguageModelScore` per example."""
-        del processor, examples
-        return decode_scores(outputs)
-
-    def metrics(self) -> Metrics:
-        """See `LanguageModelMetrics`."""
-        return LanguageModelMetrics()
 
 
 def _text_or_rejected(row: Row, control: frozenset[str]) -> str | Rejected:

@@ -1,18 +1,27 @@
 """How well a language model predicts tokens: scores of rows, and figures over them.
 
-Causal and masked language models differ in what they see and in which tokens are targets; what is
-measured afterwards is the same.
+Causal and masked language models and translators differ in what they see and in which tokens are
+targets; what is measured afterwards is the same.
 """
 
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel
 
-from ray_sft.tasks.base import IGNORED, Array, Example, Metrics, Outputs
+from ray_sft.tasks.base import (
+    IGNORED,
+    Array,
+    Batch,
+    Example,
+    Metrics,
+    Outputs,
+    Processor,
+    Task,
+)
 
-__all__ = ["LanguageModelMetrics", "LanguageModelScore", "decode_scores", "score_targets"]
+__all__ = ["LanguageModelMetrics", "LanguageModelScore", "LanguageModelTask", "score_targets"]
 
 
 class LanguageModelScore(BaseModel):
@@ -45,7 +54,7 @@ def score_targets(logits_BTV: Array, targets_BT: Array) -> Outputs:
     return {"loss_sum": loss_sums, "num_targets": num_targets, "num_correct": num_correct}
 
 
-def decode_scores(outputs: Outputs) -> list[BaseModel]:
+def _decode_scores(outputs: Outputs) -> list[BaseModel]:
     """A `LanguageModelScore` per row of what `score_targets` returned."""
     columns = (outputs[name] for name in ("loss_sum", "num_targets", "num_correct"))
     return [
@@ -91,3 +100,25 @@ class LanguageModelMetrics(Metrics):
             "num_targets": float(self.num_targets),
             "num_rows": float(len(self.loss_sums)),
         }
+
+
+class LanguageModelTask(Task):
+    """A task whose ``labels``, (batch, tokens), are tokens; measured is how well they are told."""
+
+    main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
+    Response: ClassVar[type[BaseModel]] = LanguageModelScore
+
+    def without_targets(self, batch: Batch) -> Batch:
+        """See `Task.without_targets`."""
+        return batch | {"labels": np.full_like(batch["labels"], IGNORED)}
+
+    def decode(
+        self, outputs: Outputs, examples: Sequence[Example], processor: Processor
+    ) -> list[BaseModel]:
+        """A `LanguageModelScore` per example."""
+        del processor, examples
+        return _decode_scores(outputs)
+
+    def metrics(self) -> Metrics:
+        """See `LanguageModelMetrics`."""
+        return LanguageModelMetrics()

@@ -21,22 +21,15 @@ from ray_sft.tasks.base import (
     Example,
     Head,
     Loss,
-    Metrics,
     Outputs,
     Processor,
     Rejected,
     Row,
     Runner,
-    Task,
     TensorBatch,
     pad,
 )
-from ray_sft.tasks.language_model_score import (
-    LanguageModelMetrics,
-    LanguageModelScore,
-    decode_scores,
-    score_targets,
-)
+from ray_sft.tasks.language_model_score import LanguageModelTask, score_targets
 from ray_sft.tasks.token_ids import token_ids
 
 __all__ = ["MaskedLanguageModel", "TextRequest"]
@@ -50,14 +43,12 @@ class TextRequest(BaseModel):
     text: str = Field(min_length=1)
 
 
-class MaskedLanguageModel(Task):
+class MaskedLanguageModel(LanguageModelTask):
     """Guessing hidden tokens of running text, to adapt an encoder to a domain or a language."""
 
     columns: ClassVar[Mapping[str, str]] = {"text": "running text"}
     head: ClassVar[Head] = "masked_lm"
-    main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
     Request: ClassVar[type[BaseModel]] = TextRequest
-    Response: ClassVar[type[BaseModel]] = LanguageModelScore
 
     kind: Literal["masked_language_model"] = "masked_language_model"
     max_length: int = Field(default=128, ge=8, le=8192)
@@ -127,10 +118,6 @@ class MaskedLanguageModel(Task):
         """The number of hidden tokens."""
         return int((batch["labels"] != IGNORED).sum())
 
-    def without_targets(self, batch: Batch) -> Batch:
-        """See `Task.without_targets`."""
-        return batch | {"labels": np.full_like(batch["labels"], IGNORED)}
-
     def loss(self, model: torch.nn.Module, batch: TensorBatch) -> Loss:
         """Summed cross-entropy of the hidden tokens."""
         logits_BTV = model(
@@ -146,14 +133,3 @@ class MaskedLanguageModel(Task):
         """See `score_targets`."""
         logits = model({name: batch[name] for name in ("input_ids", "attention_mask")})["logits"]
         return score_targets(logits, batch["labels"])
-
-    def decode(
-        self, outputs: Outputs, examples: Sequence[Example], processor: Processor
-    ) -> list[BaseModel]:
-        """A `LanguageModelScore` per example."""
-        del processor, examples
-        return decode_scores(outputs)
-
-    def metrics(self) -> Metrics:
-        """See `LanguageModelMetrics`."""
-        return LanguageModelMetrics()

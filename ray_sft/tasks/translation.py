@@ -19,23 +19,16 @@ from ray_sft.tasks.base import (
     Example,
     Head,
     Loss,
-    Metrics,
     Outputs,
     Processor,
     Rejected,
     Row,
     Runner,
-    Task,
     TensorBatch,
     pad,
 )
 from ray_sft.tasks.control_tokens import control_tokens, without_tokens
-from ray_sft.tasks.language_model_score import (
-    LanguageModelMetrics,
-    LanguageModelScore,
-    decode_scores,
-    score_targets,
-)
+from ray_sft.tasks.language_model_score import LanguageModelTask, score_targets
 from ray_sft.tasks.token_ids import token_ids
 
 __all__ = ["Translation", "TranslationRequest"]
@@ -48,7 +41,7 @@ class TranslationRequest(BaseModel):
     translation: str = ""
 
 
-class Translation(Task):
+class Translation(LanguageModelTask):
     """One text written as another, learned from pairs: an encoder-decoder in one direction."""
 
     columns: ClassVar[Mapping[str, str]] = {
@@ -56,9 +49,7 @@ class Translation(Task):
         "translation": "its translation; not needed for prediction",
     }
     head: ClassVar[Head] = "seq2seq_lm"
-    main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
     Request: ClassVar[type[BaseModel]] = TranslationRequest
-    Response: ClassVar[type[BaseModel]] = LanguageModelScore
 
     kind: Literal["translation"] = "translation"
     max_length: int = Field(default=128, ge=8, le=8192)
@@ -126,10 +117,6 @@ class Translation(Task):
         """See `Task.has_target`."""
         return "target_ids" in example.arrays
 
-    def without_targets(self, batch: Batch) -> Batch:
-        """See `Task.without_targets`."""
-        return batch | {"labels": np.full_like(batch["labels"], IGNORED)}
-
     def loss(self, model: torch.nn.Module, batch: TensorBatch) -> Loss:
         """Summed cross-entropy of each token given the text and the translation before it."""
         logits_BTV = model(**batch, use_cache=False).logits
@@ -144,17 +131,6 @@ class Translation(Task):
         """See `score_targets`."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
         return score_targets(model(inputs)["logits"], batch["labels"])
-
-    def decode(
-        self, outputs: Outputs, examples: Sequence[Example], processor: Processor
-    ) -> list[BaseModel]:
-        """A `LanguageModelScore` per example."""
-        del processor, examples
-        return decode_scores(outputs)
-
-    def metrics(self) -> Metrics:
-        """See `LanguageModelMetrics`."""
-        return LanguageModelMetrics()
 
 
 def _sides(row: Row, control: frozenset[str]) -> tuple[str, str] | Rejected:
