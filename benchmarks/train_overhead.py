@@ -21,7 +21,7 @@ from ray_sft.models import use_segmented_attention
 from ray_sft.ray_session import start_ray
 from ray_sft.training import Train, train_model
 from ray_sft.training.launch import choose_resources
-from ray_sft.training.loop import step_micro_batches
+from ray_sft.training.step_batches import step_micro_batches
 
 _MAX_LENGTH = 768
 _WARM_UP = 5

@@ -9,7 +9,7 @@ from ray_sft.compression import VARIANTS, Compress
 from ray_sft.core import Config, apply_overrides, load_tree, validate
 from ray_sft.data import AnyAugmentation, Gate, Quality, Splits
 from ray_sft.models import Lora
-from ray_sft.objectives import Objectives
+from ray_sft.objectives import EmbeddingMixup, Objectives
 from ray_sft.recipes import find_recipe
 from ray_sft.tasks import AnyTask
 from ray_sft.training import Train
@@ -53,6 +53,18 @@ class Stage(Config):
             )
         if unknown := sorted(set(self.train.task_weights) - set(self.tasks)):
             raise ValueError(f"train.task_weights: '{unknown[0]}' is no task of the stage")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_can_be_mixed(self) -> Self:
+        if not any(isinstance(objective, EmbeddingMixup) for objective in self.objectives):
+            return self
+        for name, task in self.tasks.items():
+            if not task.can_mix:
+                raise ValueError(
+                    f"objectives: embedding_mixup mixes rows with one label out of a list; those "
+                    f"of '{name}' ({task.kind}) have none. Leave it out"
+                )
         return self
 
 

@@ -49,7 +49,18 @@ from ray_sft.data.augment import (
     TemplateFilling,
 )
 from ray_sft.models import HeadedEncoder, HeadView, train_tokenizer, train_wordpiece
-from ray_sft.objectives import AnyObjective, Fgm, LabelSmoothing, Objective, RDrop
+from ray_sft.objectives import (
+    AnyObjective,
+    EmbeddingMixup,
+    Fgm,
+    FocalLoss,
+    FreeLb,
+    LabelSmoothing,
+    Neftune,
+    Objective,
+    Pgd,
+    RDrop,
+)
 from ray_sft.tasks import (
     AnyTask,
     CausalLanguageModel,
@@ -316,7 +327,12 @@ PASSES: dict[type[Pass], Callable[[], Pass]] = {
 OBJECTIVES: dict[type[Objective], Callable[[], Objective]] = {
     RDrop: lambda: RDrop(alpha=0.8),
     Fgm: lambda: Fgm(epsilon=0.5, weight=0.7),
+    Pgd: lambda: Pgd(epsilon=0.5, step_size=0.2, weight=0.7),
+    FreeLb: lambda: FreeLb(epsilon=0.5, step_size=0.4),
+    Neftune: lambda: Neftune(alpha=5.0),
     LabelSmoothing: lambda: LabelSmoothing(epsilon=0.2),
+    FocalLoss: lambda: FocalLoss(gamma=2.0),
+    EmbeddingMixup: lambda: EmbeddingMixup(alpha=0.4, weight=0.7),
 }
 
 CHINESE_TEXT = "\u60a8\u597d\uff0c\u8bf7\u5e2e\u6211\u67e5\u8be2\u8d26\u6237\u4f59\u989d"

@@ -46,3 +46,20 @@ def test_a_translator_is_not_compressed():
     with pytest.raises(ConfigError, match=r"no pass can compress the encoder-decoder of 'en_zh'"):
         validate(Recipe, tree, what="recipe")
     assert validate(Recipe, tree | {"compress": None}, what="recipe")
+
+
+def test_rows_are_mixed_only_where_each_has_one_label():
+    rows = {"source": "csv", "path": "rows.csv"}
+
+    def recipe(kind):
+        tree = {
+            "name": "mine",
+            "tasks": {"it": {"kind": kind}},
+            "data": {"it": {"train": rows, "eval": rows}},
+            "objectives": [{"kind": "embedding_mixup"}],
+        }
+        return validate(Recipe, tree, what="recipe")
+
+    assert recipe("sequence_classification").objectives
+    with pytest.raises(ConfigError, match=r"embedding_mixup .* 'it' \(token_classification\)"):
+        recipe("token_classification")

@@ -34,11 +34,15 @@ class Mixture:
             if (places == place).any()
         }
 
+    def siblings(self, sample: int) -> range:
+        """The ids of all samples of the task that ``sample`` belongs to."""
+        place = int(np.searchsorted(self._ends, sample, side="right"))
+        return range(int(self._ends[place - 1]) if place else 0, int(self._ends[place]))
+
     def examples(self, samples: Sequence[int]) -> list[Example]:
         """The examples of some ids, in that order."""
         found = []
         for sample in samples:
             place = int(np.searchsorted(self._ends, sample, side="right"))
-            first = int(self._ends[place - 1]) if place else 0
-            found += self._stores[place].examples([sample - first])
+            found += self._stores[place].examples([sample - self.siblings(sample).start])
         return found

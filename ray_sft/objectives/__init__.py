@@ -13,22 +13,35 @@ from pydantic import AfterValidator, Field
 
 from ray_sft.objectives.base import Objective, each_kind_once, wrap_all
 from ray_sft.objectives.distillation import Distillation
+from ray_sft.objectives.embedding_mixup import EmbeddingMixup
 from ray_sft.objectives.fgm import Fgm
+from ray_sft.objectives.focal_loss import FocalLoss
+from ray_sft.objectives.free_lb import FreeLb
 from ray_sft.objectives.label_smoothing import LabelSmoothing
+from ray_sft.objectives.neftune import Neftune
+from ray_sft.objectives.pgd import Pgd
 from ray_sft.objectives.r_drop import RDrop
 
 __all__ = [
     "AnyObjective",
     "Distillation",
+    "EmbeddingMixup",
     "Fgm",
+    "FocalLoss",
+    "FreeLb",
     "LabelSmoothing",
+    "Neftune",
     "Objective",
     "Objectives",
+    "Pgd",
     "RDrop",
     "wrap_all",
 ]
 
-AnyObjective: TypeAlias = Annotated[RDrop | Fgm | LabelSmoothing, Field(discriminator="kind")]
+AnyObjective: TypeAlias = Annotated[
+    RDrop | Fgm | Pgd | FreeLb | Neftune | LabelSmoothing | FocalLoss | EmbeddingMixup,
+    Field(discriminator="kind"),
+]
 """Every objective that a recipe may name, by its ``kind``."""
 
 Objectives: TypeAlias = Annotated[tuple[AnyObjective, ...], AfterValidator(each_kind_once)]

@@ -8,13 +8,14 @@ It knows neither ranks nor DeepSpeed. Every member keeps these laws:
   gradient of a step does not depend on how the step is cut into micro-batches.
 - The number of passes depends on its fields alone, never on the data: ranks that own parts of the
   parameters meet in every pass. Without targets all of its terms are zero.
-- ``num_targets``, ``logits`` and ``targets`` are those of the first clean pass.
+- ``num_targets``, ``logits`` and ``targets`` are those of the first pass that trains, which is a
+  clean one but for objectives that have none.
 - Where its weight is zero it is the inner function itself.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 
@@ -26,6 +27,9 @@ __all__ = ["Objective", "each_kind_once", "wrap_all"]
 
 class Objective(Config, ABC):
     """A change of the loss. Subclasses are frozen values; fields are what YAML may set."""
+
+    has_clean_pass: ClassVar[bool] = True
+    """Whether one of the passes runs the model as it is, on the batch as it is."""
 
     kind: str
 

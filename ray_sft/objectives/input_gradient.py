@@ -31,10 +31,13 @@ def input_gradients(
     batch: TensorBatch,
     module: torch.nn.Module,
     embeddings: Sequence[torch.nn.Module],
+    *,
+    kind: str,
 ) -> list[torch.Tensor]:
     """The gradient of the summed loss at each output of ``embeddings``, in the order of calls.
 
     Zeros where the loss does not depend on one, so that every rank walks the same modules.
+    ``kind`` is the objective that asks.
 
     Raises:
         ConfigError: ``loss_fn`` runs ``module`` without any of its ``embeddings``.
@@ -61,8 +64,8 @@ def input_gradients(
         loss_sum = loss_fn(batch).loss_sum
     if not embedded:
         raise ConfigError(
-            f"objective 'fgm' perturbs the embedded input, but {type(module).__name__} does not "
-            f"use its {type(embeddings[0]).__name__} for this input. Remove fgm from objectives."
+            f"objective '{kind}' changes the embedded input, but {type(module).__name__} does not "
+            f"use its {type(embeddings[0]).__name__} for this input. Remove {kind} from objectives."
         )
     arriving = torch.autograd.grad(loss_sum, outer, materialize_grads=True)
     return list(torch.autograd.grad(inner, embedded, arriving, materialize_grads=True))

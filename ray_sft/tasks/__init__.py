@@ -31,6 +31,7 @@ from ray_sft.tasks.base import (
 from ray_sft.tasks.causal_language_model import CausalLanguageModel
 from ray_sft.tasks.embedding import Embedding
 from ray_sft.tasks.masked_language_model import MaskedLanguageModel
+from ray_sft.tasks.partners import PARTNER, SHARE, collate_with_partners, draw_partner
 from ray_sft.tasks.ranking import Ranking
 from ray_sft.tasks.sequence_classification import SequenceClassification
 from ray_sft.tasks.token_classification import TokenClassification
@@ -38,6 +39,8 @@ from ray_sft.tasks.translation import Translation
 
 __all__ = [
     "IGNORED",
+    "PARTNER",
+    "SHARE",
     "AnyTask",
     "Array",
     "Batch",
@@ -61,6 +64,8 @@ __all__ = [
     "TensorBatch",
     "TokenClassification",
     "Translation",
+    "collate_with_partners",
+    "draw_partner",
 ]
 
 AnyTask: TypeAlias = Annotated[

@@ -108,6 +108,7 @@ class SequenceClassification(Task):
     }
     head: ClassVar[Head] = "sequence_classification"
     main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
+    can_mix: ClassVar[bool] = True
     Request: ClassVar[type[BaseModel]] = ClassificationRequest
     Response: ClassVar[type[BaseModel]] = ClassificationResponse
 

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 from ray_sft.core import TrainingError
-from ray_sft.data import Mixture, Rows, SampleStore, StepPlan, num_positions
+from ray_sft.data import Mixture, SampleStore, StepPlan, num_positions
 from ray_sft.models import (
     HeadView,
     load_processor,
@@ -35,11 +35,9 @@ from ray_sft.objectives import wrap_all
 from ray_sft.tasks import (
     Array,
     Batch,
-    Example,
     Loss,
     LossFn,
     Processor,
-    Task,
     TensorBatch,
 )
 from ray_sft.training.config import Train
@@ -47,23 +45,15 @@ from ray_sft.training.engine import Engine, resolve_precision
 from ray_sft.training.evaluate import evaluate_sharded
 from ray_sft.training.job import WEIGHTS, Job
 from ray_sft.training.schedule import learning_rate
+from ray_sft.training.step_batches import StepBatches, mixup_of
 
-__all__ = ["Loop", "run_worker", "step_micro_batches", "total_steps"]
+__all__ = ["Loop", "run_worker", "total_steps"]
 
 
 def total_steps(plan: StepPlan, train: Train) -> int:
     """The optimizer steps of a run."""
     all_epochs = sum(len(plan.epoch_steps(epoch)) for epoch in range(train.epochs))
     return min(all_epochs, train.steps) if train.steps else all_epochs
-
-
-def step_micro_batches(
-    plan: StepPlan, samples: Any, task: Task, train: Train, *, world_size: int
-) -> list[Rows]:
-    """All micro-batches of a step; rank ``r`` runs those at ``r``, ``r + world_size``, ..."""
-    row_length = getattr(task, "max_length") if train.packing else None  # noqa: B009
-    num = world_size * train.gradient_accumulation
-    return plan.micro_batches(samples, num=num, row_length=row_length)
 
 
 class Loop:
@@ -98,6 +88,14 @@ class Loop:
             self.train.tokens_per_step,
             self.train.seed,
             self.samples.weights,
+        )
+        self.batches = StepBatches(
+            self.plan,
+            self.samples,
+            self.tasks,
+            self.train,
+            processor=self.processor,
+            mixup=mixup_of(job.objectives),
         )
         self.num_steps = total_steps(self.plan, self.train)
         torch.manual_seed(self.train.seed)  # a new head starts the same on every rank
@@ -169,8 +167,10 @@ class Loop:
 
     def _step(self, step: int, samples: Array, *, epoch: int = 0) -> None:
         began = time.monotonic()
-        planned = self._planned(samples)
-        batches = self._batches(planned, epoch)
+        planned = self.batches.planned(samples, world_size=self.world_size)
+        batches = self.batches.of_rank(
+            planned, epoch=epoch, rank=self.rank, world_size=self.world_size
+        )
         data_wait_s = time.monotonic() - began
         targets = self._over_ranks(self._count_targets(batches))
         parts = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in targets}
@@ -228,44 +228,6 @@ class Loop:
     def _dropout_seed(self, step: int, index: int) -> int:
         sequence = np.random.SeedSequence((self.train.seed, step, self.rank, index))
         return int(sequence.generate_state(1)[0])
-
-    def _planned(self, samples: Array) -> dict[str, list[Rows]]:
-        """The micro-batches of a step on all ranks, by task."""
-        return {
-            name: step_micro_batches(
-                self.plan, ids, self.tasks[name], self.train, world_size=self.world_size
-            )
-            for name, ids in self.samples.by_task(samples).items()
-        }
-
-    def _batches(self, planned: Mapping[str, list[Rows]], epoch: int) -> list[tuple[str, Batch]]:
-        """This rank's micro-batches of a step, each with its task; the same tasks on every rank."""
-        found = []
-        for name, every in planned.items():
-            mine = every[self.rank :: self.world_size]
-            found += [(name, self._collate(name, rows, every, epoch)) for rows in mine]
-        return found
-
-    def _collate(
-        self, name: str, rows: Sequence[Sequence[int]], every: Sequence[Any], epoch: int
-    ) -> Batch:
-        task = self.tasks[name]
-        if not rows:  # fewer rows than ranks: the same modules run, on a row without targets
-            shortest = min((row for other in every for row in other), key=len)
-            return task.without_targets(self._collate(name, [shortest], every, epoch))
-        groups = [self._examples(name, row, epoch) for row in rows]
-        if self.train.packing:
-            return task.pack(groups, self.processor)
-        return task.collate([group[0] for group in groups], self.processor)
-
-    def _examples(self, name: str, ids: Sequence[int], epoch: int) -> list[Example]:
-        """The samples of a row as this epoch sees them."""
-        return [
-            self.tasks[name].resample(
-                example, self.processor, np.random.default_rng((self.train.seed, epoch, sample))
-            )
-            for sample, example in zip(ids, self.samples.examples(ids), strict=True)
-        ]
 
     def _to_device(self, batch: Batch) -> TensorBatch:
         return {name: torch.from_numpy(array).to(self.device) for name, array in batch.items()}

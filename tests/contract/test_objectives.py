@@ -11,10 +11,10 @@ import torch
 from pydantic import TypeAdapter
 
 from ray_sft.models import HeadView
-from ray_sft.objectives import Objective, Objectives, wrap_all
-from ray_sft.tasks import Task
+from ray_sft.objectives import EmbeddingMixup, Objective, Objectives, neftune, wrap_all
+from ray_sft.tasks import Task, collate_with_partners
 from tests.factories import OBJECTIVE_TYPES, OBJECTIVES, TASKS, TaskCase
-from tests.objectives.shared_dropout import share_dropout
+from tests.objectives.shared_dropout import share_dropout, shared_noise
 
 SEED = 11
 
@@ -31,15 +31,48 @@ def module_of(case):
     return case.model.module if isinstance(case.model, HeadView) else case.model
 
 
+def works_on(objective: type[Objective], kind: type[Task]) -> bool:
+    return objective is not EmbeddingMixup or kind.can_mix
+
+
+PAIRS = [
+    pytest.param((kind, objective), id=f"{kind.__name__}-{objective.__name__}")
+    for kind in TASKS
+    for objective in OBJECTIVE_TYPES
+    if works_on(objective, kind)
+]
+
+
+@pytest.fixture(autouse=True)
+def noise_is_shared(monkeypatch):
+    monkeypatch.setattr(neftune, "uniform", shared_noise)
+
+
 @pytest.fixture(params=TASKS, ids=lambda kind: kind.__name__)
-def case(request) -> TaskCase:
+def any_task(request) -> TaskCase:
     return case_of(request.param)
 
 
 @pytest.fixture(params=OBJECTIVE_TYPES, ids=lambda kind: kind.__name__)
-def objective(request) -> Objective:
+def any_objective(request) -> Objective:
     assert request.param in OBJECTIVES, f"{request.param.__name__} has no factory"
     return OBJECTIVES[request.param]()
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request) -> tuple[TaskCase, Objective]:
+    kind, objective = request.param
+    return case_of(kind), OBJECTIVES[objective]()
+
+
+@pytest.fixture
+def case(pair) -> TaskCase:
+    return pair[0]
+
+
+@pytest.fixture
+def objective(pair) -> Objective:
+    return pair[1]
 
 
 @pytest.fixture
@@ -47,8 +80,15 @@ def examples(case):
     return case.task.encode(case.rows, case.processor)
 
 
-def collate(case, examples):
-    return case.task.collate(examples, case.processor)
+def collate(case, examples, rows=None):
+    """A batch of some rows of ``examples``; each has the next one as its partner for mixup."""
+    rows = range(len(examples)) if rows is None else rows
+    chosen = [examples[row] for row in rows]
+    if not case.task.can_mix:
+        return case.task.collate(chosen, case.processor)
+    partners = [examples[(row + 1) % len(examples)] for row in rows]
+    shares = [0.5 + 0.4 * row / len(examples) for row in rows]
+    return collate_with_partners(case.task, chosen, partners, shares, case.processor)
 
 
 def loss_of(case, objectives, batch):
@@ -67,33 +107,33 @@ def gradient(case, objectives, batch):
     return loss, dict(zip(parameters, found, strict=True))
 
 
-def test_kind_is_the_name_of_the_module_and_of_the_class(objective):
-    assert type(objective).__module__.rsplit(".", 1)[-1] == objective.kind
-    assert type(objective).__name__.lower() == objective.kind.replace("_", "")
+def test_kind_is_the_name_of_the_module_and_of_the_class(any_objective):
+    assert type(any_objective).__module__.rsplit(".", 1)[-1] == any_objective.kind
+    assert type(any_objective).__name__.lower() == any_objective.kind.replace("_", "")
 
 
-def test_survives_json_alone_and_in_a_list_and_is_frozen(objective):
-    assert type(objective).model_validate_json(objective.model_dump_json()) == objective
+def test_survives_json_alone_and_in_a_list_and_is_frozen(any_objective):
+    assert type(any_objective).model_validate_json(any_objective.model_dump_json()) == any_objective
     lists = TypeAdapter(Objectives)
-    assert lists.validate_json(lists.dump_json((objective,))) == (objective,)
+    assert lists.validate_json(lists.dump_json((any_objective,))) == (any_objective,)
     with pytest.raises(ValueError, match="frozen"):
-        objective.kind = "other"
+        any_objective.kind = "other"
 
 
-def test_every_field_is_explained_and_has_a_default(objective):
-    type(objective)()
-    for name, field in type(objective).model_fields.items():
+def test_every_field_is_explained_and_has_a_default(any_objective):
+    type(any_objective)()
+    for name, field in type(any_objective).model_fields.items():
         assert name == "kind" or field.description, name
 
 
-def test_any_weight_of_zero_leaves_the_loss_function_as_it_is(objective):
+def test_any_weight_of_zero_leaves_the_loss_function_as_it_is(any_objective):
     def loss_fn(_batch):
         raise AssertionError
 
-    names = [name for name, field in type(objective).model_fields.items() if name != "kind"]
+    names = [name for name, field in type(any_objective).model_fields.items() if name != "kind"]
     assert names
     for name in names:
-        neutral = type(objective)(**{name: 0})
+        neutral = type(any_objective)(**{name: 0})
         assert neutral.wrap(loss_fn, torch.nn.Identity()) is loss_fn, name
 
 
@@ -104,14 +144,15 @@ def test_it_changes_the_loss_and_keeps_what_the_clean_pass_found(case, objective
     loss = loss_of(case, [objective], batch)
     assert loss.num_targets == plain.num_targets
     assert torch.equal(loss.targets, plain.targets)
-    torch.testing.assert_close(loss.logits, plain.logits, rtol=1e-6, atol=1e-6)
+    same = torch.allclose(loss.logits, plain.logits, rtol=1e-6, atol=1e-6)
+    assert same == objective.has_clean_pass
     assert loss.loss_sum.ndim == 0
     assert abs(loss.loss_sum - plain.loss_sum) > 1e-3 * plain.loss_sum
 
 
 def test_the_loss_of_a_batch_is_the_sum_of_its_rows(case, objective, examples):
     whole, expected = gradient(case, [objective], collate(case, examples))
-    rows = [gradient(case, [objective], collate(case, [example])) for example in examples]
+    rows = [gradient(case, [objective], collate(case, examples, [row])) for row in every(examples)]
     total = sum(loss.loss_sum.item() for loss, _ in rows)
     assert whole.loss_sum.item() == pytest.approx(total, rel=1e-4)
     scale = max(float(tensor.abs().max()) for tensor in expected.values())
@@ -182,15 +223,21 @@ def test_parameters_are_only_read(case, objective, examples):
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
-def test_all_of_them_together_obey_the_law_of_sums(case, examples):
-    objectives = [make() for make in OBJECTIVES.values()]
+def test_all_of_them_together_obey_the_law_of_sums(any_task):
+    case, kind = any_task, type(any_task.task)
+    examples = case.task.encode(case.rows, case.processor)
+    objectives = [make() for one, make in OBJECTIVES.items() if works_on(one, kind)]
     whole = loss_of(case, objectives, collate(case, examples))
-    rows = [loss_of(case, objectives, collate(case, [example])) for example in examples]
+    rows = [loss_of(case, objectives, collate(case, examples, [row])) for row in every(examples)]
     assert whole.loss_sum.item() == pytest.approx(
         sum(row.loss_sum.item() for row in rows), rel=1e-4
     )
     idle = loss_of(case, objectives, case.task.without_targets(collate(case, examples)))
     assert idle.loss_sum.item() == 0.0
+
+
+def every(examples):
+    return range(len(examples))
 
 
 def test_arithmetic_in_bf16_gives_nearly_the_same(case, objective, examples):

@@ -1,4 +1,4 @@
-"""Dropout that every position shares: as random as dropout, yet blind to how a batch is cut."""
+"""Dropout and noise that every position shares: random, yet blind to how a batch is cut."""
 
 import torch
 
@@ -25,3 +25,8 @@ def share_dropout(module: torch.nn.Module, *, rate: float = 0.2) -> torch.nn.Mod
 
     layer.register_forward_hook(drop)
     return module
+
+
+def shared_noise(like: torch.Tensor) -> torch.Tensor:
+    """Draws from U(-1, 1) for the hidden units, the same ones at every position."""
+    return torch.empty(like.shape[-1]).uniform_(-1, 1).to(like.dtype).expand_as(like)

@@ -8,7 +8,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from ray_sft.core import ConfigError
 from ray_sft.models import Lora, use_segmented_attention
 from ray_sft.objectives import Fgm, RDrop, wrap_all
-from ray_sft.objectives.fgm import _perturbation
+from ray_sft.objectives.embedded_input import ascended
 from ray_sft.objectives.input_gradient import hooked
 from ray_sft.tasks import Loss
 from tests.factories import (
@@ -18,36 +18,22 @@ from tests.factories import (
     sequence_classification,
     tiny_encoder,
 )
+from tests.objectives.embedded import (
+    STOCK,
+    Inputs,
+    batch_of,
+    embedded_inputs,
+    plain_loss,
+    tensors,
+)
 from tests.objectives.shared_dropout import share_dropout
 
 EPSILON = 0.7
 
 
-def tensors(batch):
-    return {name: torch.from_numpy(array) for name, array in batch.items()}
-
-
-def batch_of(case):
-    return tensors(case.task.collate(case.task.encode(case.rows, case.processor), case.processor))
-
-
-def plain_loss(case):
-    return lambda batch: case.task.loss(case.model, batch)
-
-
-class Inputs:
-    """Stands for a model that is given what its embedding would have returned."""
-
-    def __init__(self, model, embedded):
-        self.model, self.embedded = model, embedded
-
-    def __call__(self, *, input_ids, **inputs):
-        del input_ids
-        return self.model(inputs_embeds=self.embedded, **inputs)
-
-
-STOCK = [kind for kind in TASKS if kind.head not in ("embedding", "matching", "seq2seq_lm")]
-"""Tasks of models that also take ``inputs_embeds``; an encoder-decoder has two, see below."""
+def _perturbation(gradient, positions, *, epsilon):
+    (delta,) = ascended((), [gradient], positions, step_size=epsilon, epsilon=epsilon)
+    return delta
 
 
 @pytest.fixture(params=STOCK, ids=lambda kind: kind.__name__)
@@ -66,17 +52,6 @@ def test_equals_equations_5_and_6_computed_from_embedded_inputs(case):
     found = Fgm(epsilon=EPSILON, weight=0.6).wrap(plain_loss(case), case.model)(batch)
     torch.testing.assert_close(found.loss_sum, clean + 0.6 * adversarial, rtol=1e-5, atol=0)
     assert adversarial > 1.01 * clean
-
-
-def embedded_inputs(model, run):
-    """What the embedding hands on in each pass of ``run``, perturbations included."""
-    seen = []
-    step = next(
-        m for m in model.modules() if type(m).__name__ in ("LlamaDecoderLayer", "LayerNorm")
-    )
-    with step.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach())):
-        run()
-    return seen
 
 
 def test_each_sequence_moves_by_epsilon(case):

@@ -6,8 +6,21 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ray_sft.objectives import Fgm, LabelSmoothing, RDrop, wrap_all
+from ray_sft.objectives import (
+    EmbeddingMixup,
+    Fgm,
+    FocalLoss,
+    FreeLb,
+    LabelSmoothing,
+    Neftune,
+    Pgd,
+    RDrop,
+    neftune,
+    wrap_all,
+)
+from ray_sft.tasks import collate_with_partners
 from tests.factories import TASKS, CausalLanguageModel, Embedding, SequenceClassification
+from tests.objectives.shared_dropout import shared_noise
 from tests.objectives.zero_world import (
     SEED,
     Scene,
@@ -24,9 +37,19 @@ OBJECTIVES = {
     "label_smoothing": (LabelSmoothing(epsilon=0.2),),
     "r_drop": (RDrop(alpha=0.8),),
     "fgm": (Fgm(epsilon=EPSILON, weight=1.0),),
+    "pgd": (Pgd(epsilon=EPSILON, step_size=0.3, steps=2),),
+    "free_lb": (FreeLb(epsilon=EPSILON, step_size=0.3, steps=1),),
+    "neftune": (Neftune(alpha=5.0),),
+    "focal_loss": (FocalLoss(gamma=2.0),),
     "all": (LabelSmoothing(epsilon=0.2), Fgm(epsilon=EPSILON, weight=0.7), RDrop(alpha=0.8)),
     "all_reversed": (RDrop(alpha=0.8), Fgm(epsilon=EPSILON, weight=0.7), LabelSmoothing()),
 }
+MIXED = {
+    "mixup": (EmbeddingMixup(weight=0.7),),
+    "mixup_in_fgm": (EmbeddingMixup(weight=0.7), Fgm(epsilon=EPSILON, weight=0.7)),
+    "fgm_in_mixup": (Fgm(epsilon=EPSILON, weight=0.7), EmbeddingMixup(weight=0.7)),
+}
+"""Objectives of tasks whose rows have one label."""
 CUTS = {"uneven": ((0, 3), (1,), (2,), (4, 5, 6)), "lonely": ((2,), (), (), ())}
 """Rows of the four micro-batches of two ranks; three of the lonely ones have nothing to do."""
 TASK_OF = {
@@ -49,11 +72,14 @@ def rows_of(kind):
 def micro_batch(kind, rows):
     case, examples = rows_of(kind)
     if not rows:
-        shortest = min(examples, key=lambda example: example.length)
-        return case.task.without_targets(case.task.collate([shortest], case.processor))
+        shortest = min(range(7), key=lambda row: examples[row].length)
+        return case.task.without_targets(micro_batch(kind, [shortest]))
     chosen = [examples[row] for row in rows]
     if kind == "packed":
         return case.task.pack([chosen], case.processor)
+    if kind == "encoder":
+        partners, shares = [examples[(row + 2) % 7] for row in rows], [0.1 * row for row in rows]
+        return collate_with_partners(case.task, chosen, partners, shares, case.processor)
     return case.task.collate(chosen, case.processor)
 
 
@@ -64,10 +90,14 @@ def scene(kind, stage, objectives, *, precision="fp32"):
 
 
 COMPOSED = {"all": OBJECTIVES["all"]}
-ONE_ORDER = {name: list_ for name, list_ in OBJECTIVES.items() if name != "all_reversed"}
+FOR_KIND = {kind: OBJECTIVES | (MIXED if kind == "encoder" else {}) for kind in PLAIN}
+ONE_ORDER = {
+    kind: {name: list_ for name, list_ in lists.items() if name != "all_reversed"}
+    for kind, lists in FOR_KIND.items()
+}
 SCENES = [
-    *(scene(kind, stage, ONE_ORDER) for kind in PLAIN for stage in (0, 1, 2)),
-    *(scene(kind, 3, OBJECTIVES) for kind in PLAIN),
+    *(scene(kind, stage, ONE_ORDER[kind]) for kind in PLAIN for stage in (0, 1, 2)),
+    *(scene(kind, 3, FOR_KIND[kind]) for kind in PLAIN),
     *(scene(kind, stage, COMPOSED) for kind in ("heads", "adapter") for stage in (2, 3)),
     *(scene(kind, 3, COMPOSED, precision="bf16") for kind in ("encoder", "decoder")),
 ]
@@ -90,9 +120,11 @@ def plain_gradient(kind, name, cut):
     module = build(kind, task)
     rows = [row for part in CUTS[cut] for row in part]
     padded = micro_batch("decoder" if kind == "packed" else kind, rows)
-    run = wrap_all(OBJECTIVES[name], loss_fn(task, module, kind), module)
+    run = wrap_all((OBJECTIVES | MIXED)[name], loss_fn(task, module, kind), module)
     torch.manual_seed(SEED)
-    loss = run(tensors(padded))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neftune, "uniform", shared_noise)
+        loss = run(tensors(padded))
     (loss.loss_sum / loss.num_targets).backward()
     return loss.loss_sum.item(), {
         key: parameter.grad for key, parameter in module.named_parameters()
@@ -130,7 +162,7 @@ def test_the_loss_is_the_same_however_the_step_is_cut(reports, one):
 def test_each_objective_changes_the_gradient_by_more_than_the_tolerance():
     """Else the equality above would prove nothing."""
     for kind in PLAIN:
-        found = {name: plain_gradient(kind, name, "uneven") for name in OBJECTIVES}
+        found = {name: plain_gradient(kind, name, "uneven") for name in FOR_KIND[kind]}
         task = rows_of(kind)[0].task
         module = build(kind, task)
         torch.manual_seed(SEED)

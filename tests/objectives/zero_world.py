@@ -16,12 +16,12 @@ from transformers import (
 )
 
 from ray_sft.models import HeadedEncoder, HeadView, Lora, use_segmented_attention
-from ray_sft.objectives import Fgm, Objective, wrap_all
+from ray_sft.objectives import Fgm, Objective, neftune, wrap_all
 from ray_sft.tasks import Batch, Task
 from ray_sft.training import Train
 from ray_sft.training.engine import Engine
 from tests.factories import LABELS, tiny_processor
-from tests.objectives.shared_dropout import share_dropout
+from tests.objectives.shared_dropout import share_dropout, shared_noise
 
 SEED = 5
 DIM = 128
@@ -117,6 +117,7 @@ def run_scenes(rank: int, world_size: int, scenes: Sequence[Scene], out_dir: Pat
     """Saves the report of every scene and rank."""
     torch.set_num_threads(1)
     torch.optim.AdamW = Anchored
+    neftune.uniform = shared_noise
     for scene in scenes:
         report = _run_scene(scene, rank, world_size)
         torch.save(report, out_dir / f"{scene.name}-{rank}.pt")
