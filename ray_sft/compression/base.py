@@ -30,7 +30,7 @@ class Retrain(Protocol):
     ) -> Path:
         """The folder with the trained weights, as transformers reads them.
 
-        ``steps`` 0 runs all ``epochs``; ``learning_rate`` 0 keeps that of the recipe.
+        ``steps`` 0 goes by ``epochs``; ``learning_rate`` 0 keeps that of the recipe.
         """
 
 

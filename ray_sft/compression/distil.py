@@ -30,7 +30,7 @@ class Distil(Pass):
     epochs: int = Field(default=1, ge=1)
     """How often each row is trained; everything else is as in the recipe's ``train``."""
     steps: int = Field(default=0, ge=0)
-    """End after this many optimizer steps; 0 runs all epochs."""
+    """Exactly so many optimizer steps, in as many epochs as they take; 0 goes by ``epochs``."""
     learning_rate: float = Field(default=0.0, ge=0)
     """Peak learning rate; 0 takes that of the recipe's ``train``."""
     temperature: float = Field(default=2.0, gt=0)

@@ -13,9 +13,9 @@ class Train(Config):
     """How a stage is trained; the defaults work on a laptop."""
 
     epochs: int = Field(default=3, ge=1)
-    """How often each row is trained."""
+    """How often each row is trained, where ``steps`` does not say how long."""
     steps: int = Field(default=0, ge=0)
-    """End after this many optimizer steps; 0 runs all epochs."""
+    """Exactly so many optimizer steps, in as many epochs as they take; 0 goes by ``epochs``."""
     tokens_per_step: int = Field(default=4096, ge=1)
     """Length of the rows of one optimizer step together, over all workers."""
     gradient_accumulation: int = Field(default=1, ge=1)

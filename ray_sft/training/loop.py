@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,7 @@ __all__ = ["Loop", "run_worker", "total_steps"]
 
 def total_steps(plan: StepPlan, train: Train) -> int:
     """The optimizer steps of a run."""
-    all_epochs = sum(len(plan.epoch_steps(epoch)) for epoch in range(train.epochs))
-    return min(all_epochs, train.steps) if train.steps else all_epochs
+    return train.steps or sum(len(plan.epoch_steps(epoch)) for epoch in range(train.epochs))
 
 
 class Loop:
@@ -157,7 +157,7 @@ class Loop:
     def _steps(self) -> Iterator[tuple[int, int, Array, bool]]:
         """Number, epoch, samples, and whether the epoch ends, of every step of the run."""
         step = 0
-        for epoch in range(self.train.epochs):
+        for epoch in count():
             steps = self.plan.epoch_steps(epoch)
             for samples in steps:
                 if step == self.num_steps:

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray, needs_data]
 
 ROWS_PER_INTENT = 10
 SEEDS = (0, 1, 2)
+STEPS = 110
 CHANCE = 0.05
 """Well above what guessing brings, and below anything that has learned."""
 WNUT17 = DATA / "wnut17"
@@ -74,7 +75,7 @@ def few_rows(seed: int) -> list[dict[str, str]]:
 
 
 def accuracy(name: str, augment: list[dict[str, Any]], *, files: tuple[Path, Path], seed: int):
-    """Of an intent classifier after the same number of steps, however many rows."""
+    """Of an intent classifier after ``STEPS`` steps, however many rows there are."""
     train_file, test_file = files
     tree: dict[str, Any] = {
         "name": f"{name}_{seed}",
@@ -87,17 +88,24 @@ def accuracy(name: str, augment: list[dict[str, Any]], *, files: tuple[Path, Pat
             }
         },
         "augment": augment,
-        "train": {
-            "steps": 110,
-            "tokens_per_step": 1024,
-            "learning_rate": 7.0e-4,
-            "evaluate_every": 110,
-            "checkpoint_every": 110,
-            "seed": seed,
-        },
+        "train": for_steps(STEPS, tokens_per_step=1024, learning_rate=7.0e-4, seed=seed),
     }
-    figures = run_tree(tree, cwd=train_file.parent, timeout=600)
-    return figures["train-trained"]["quality"]["accuracy"]
+    figures = run_tree(tree, cwd=train_file.parent, timeout=600)["train-trained"]
+    assert figures["details"]["num_steps"] == STEPS
+    return figures["quality"]["accuracy"]
+
+
+def for_steps(steps: int, **settings: Any) -> dict[str, Any]:
+    """Settings of a training that goes by steps.
+
+    Copies make an epoch longer: by epochs, rows without any would be trained for fewer steps.
+    """
+    return {
+        "steps": steps,
+        "evaluate_every": steps,
+        "checkpoint_every": steps,
+        **settings,
+    }
 
 
 def gain(after: list[float], before: list[float]) -> tuple[float, float, float]:
@@ -171,16 +179,11 @@ def entity_f1(name: str, augment: list[dict[str, Any]], *, seed: int, cwd: Path)
         "tasks": {"entity": {"kind": "token_classification", "max_length": 128}},
         "data": {"entity": {"train": files["train"], "eval": files["test"]}},
         "augment": augment,
-        "train": {
-            "steps": 200,
-            "tokens_per_step": 2048,
-            "learning_rate": 5.0e-4,
-            "evaluate_every": 200,
-            "checkpoint_every": 200,
-            "seed": seed,
-        },
+        "train": for_steps(STEPS, tokens_per_step=2048, learning_rate=5.0e-4, seed=seed),
     }
-    return run_tree(tree, cwd=cwd, timeout=900)["train-trained"]["quality"]["f1"]
+    figures = run_tree(tree, cwd=cwd, timeout=900)["train-trained"]
+    assert figures["details"]["num_steps"] == STEPS
+    return figures["quality"]["f1"]
 
 
 @pytest.mark.timeout(3600)

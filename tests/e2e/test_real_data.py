@@ -53,7 +53,6 @@ def test_sgd_conversations(tmp_path: Path):
         "vocab_size=4096",
         "before.0.train.steps=80",
         "train.steps=150",
-        "train.epochs=2",
         cwd=tmp_path,
         timeout=1700,
     )

@@ -37,6 +37,18 @@ def test_resumed_losses_and_weights_equal_the_unbroken_run(tiny_decoder, tmp_pat
     assert all(tensor.numel() > 0 for tensor in one.values())
 
 
+@pytest.mark.timeout(120)
+def test_more_steps_than_the_epochs_have_begin_further_epochs(tiny_encoder, tmp_path: Path):
+    run_world(train, 1, tiny_encoder.job(workers=1, epochs=1), tmp_path / "epoch")
+    num_steps = len(records(tmp_path / "epoch", "step"))
+    job = tiny_encoder.job(workers=1, epochs=1, steps=2 * num_steps + 1)
+    run_world(train, 1, job, tmp_path / "steps")
+    found = records(tmp_path / "steps", "step")
+    assert [record["step"] for record in found] == list(range(1, 2 * num_steps + 2))
+    evaluated = [record["step"] for record in records(tmp_path / "steps", "evaluation")]
+    assert evaluated == [num_steps, 2 * num_steps, 2 * num_steps + 1]
+
+
 @pytest.mark.timeout(240)
 def test_figures_do_not_depend_on_the_number_of_workers(tiny_encoder, tmp_path: Path):
     """Losses, learning and evaluation of one and of two workers agree; weights load plainly."""

@@ -1,8 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 
+from ray_sft.data import StepPlan
 from ray_sft.training import Train
+from ray_sft.training.loop import total_steps
 from ray_sft.training.schedule import learning_rate
 
 
@@ -26,3 +29,10 @@ def test_cosine_is_half_way_down_in_the_middle():
 
 def test_constant_stays_at_the_peak_after_the_warm_up():
     assert set(rates(warmup=0.1, schedule="constant")) == {1.0}
+
+
+def test_steps_say_how_long_to_train_whatever_the_epochs():
+    plan = StepPlan(np.full(30, 10), tokens_per_step=100, seed=0)
+    assert total_steps(plan, Train(epochs=4)) == 12
+    assert total_steps(plan, Train(epochs=4, steps=5)) == 5
+    assert total_steps(plan, Train(epochs=4, steps=50)) == 50
