@@ -26,6 +26,7 @@ from ray_sft.models.load import (
     model_config,
 )
 from ray_sft.models.segmented import use_segmented_attention
+from ray_sft.models.unpadded import leave_out_padding
 
 __all__ = [
     "FROM_SCRATCH",
@@ -39,6 +40,7 @@ __all__ = [
     "ModelSource",
     "check_model",
     "layers_of",
+    "leave_out_padding",
     "load_model",
     "load_processor",
     "load_tasks",

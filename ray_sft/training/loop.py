@@ -24,9 +24,10 @@ import torch
 import torch.distributed as dist
 
 from ray_sft.core import TrainingError
-from ray_sft.data import Mixture, SampleStore, StepPlan, num_positions
+from ray_sft.data import Mixture, Rows, SampleStore, StepPlan, num_positions
 from ray_sft.models import (
     HeadView,
+    leave_out_padding,
     load_processor,
     load_tasks,
     use_segmented_attention,
@@ -104,6 +105,10 @@ class Loop:
             job.adapter.inject(module, self.tasks)
         if self.train.packing:
             use_segmented_attention(module)
+        # a teacher's layers are compared with the student's, position by position
+        self.is_unpadded = not (self.train.packing or job.distillation) and leave_out_padding(
+            module
+        )
         precision = resolve_precision(self.train, device=device)
         self.engine = Engine(
             module.to(device), self.train, precision=precision, world_size=self.world_size
@@ -192,7 +197,7 @@ class Loop:
         rate = learning_rate(step, num_steps=self.num_steps, train=self.train)
         norm = self.engine.step(rate)
         num_tokens = int(self.samples.lengths[samples].sum())
-        positions = sum(num_positions(every, self.samples.lengths) for every in planned.values())
+        positions = num_tokens if self.is_unpadded else self._num_positions(planned)
         self._report(
             {
                 "event": "step",
@@ -208,6 +213,9 @@ class Loop:
             }
             | (_by_task("loss", means) if len(means) > 1 else {})
         )
+
+    def _num_positions(self, planned: Mapping[str, list[Rows]]) -> int:
+        return sum(num_positions(every, self.samples.lengths) for every in planned.values())
 
     def _count_targets(self, batches: Sequence[tuple[str, Batch]]) -> dict[str, float]:
         counts = dict.fromkeys(self.tasks, 0.0)
