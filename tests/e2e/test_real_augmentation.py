@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ray_sft.predict import evaluate_file
 from tests.e2e.real_data import DATA, needs_data, run_tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, needs_data]
 
 ROWS_PER_INTENT = 10
 SEEDS = (0, 1, 2)
-STEPS = 110
+STEPS = 220
+"""Enough for the loss of few rows with copies to come down too, whose epochs are longer."""
 CHANCE = 0.05
 """Well above what guessing brings, and below anything that has learned."""
 WNUT17 = DATA / "wnut17"
@@ -74,7 +76,9 @@ def few_rows(seed: int) -> list[dict[str, str]]:
     return [row for rows in by_intent.values() for row in rng.sample(rows, ROWS_PER_INTENT)]
 
 
-def accuracy(name: str, augment: list[dict[str, Any]], *, files: tuple[Path, Path], seed: int):
+def accuracy(
+    name: str, augment: list[dict[str, Any]], *, files: tuple[Path, Path], seed: int
+) -> float:
     """Of an intent classifier after ``STEPS`` steps, however many rows there are."""
     train_file, test_file = files
     tree: dict[str, Any] = {
@@ -115,31 +119,24 @@ def gain(after: list[float], before: list[float]) -> tuple[float, float, float]:
     return float(gains.mean()), float(low), float(high)
 
 
-@pytest.mark.timeout(2400)
-def test_noise_in_training_helps_against_typos(tmp_path: Path):
-    rng = random.Random(0)
-    noisy = [row | {"text": with_typos(row["text"], rng)} for row in read_rows("test.csv")]
-    test_file = write_rows(tmp_path / "typos.csv", noisy)
-    accuracies: dict[str, list[float]] = {"none": [], "noise": []}
-    for seed in SEEDS:
-        train_file = write_rows(tmp_path / f"few_{seed}.csv", few_rows(seed))
-        for name, augment in (
-            ("none", []),
-            ("noise", [{"kind": "character_noise", "copies": 2, "rate": 0.08}]),
-        ):
-            files = train_file, test_file
-            accuracies[name].append(accuracy(name, augment, files=files, seed=seed))
-    mean, low, high = gain(accuracies["noise"], accuracies["none"])
-    print("augmentation", json.dumps(accuracies), f"gain {mean:.4f} [{low:.4f}, {high:.4f}]")
-    assert mean > 0
-    assert np.all(np.subtract(accuracies["noise"], accuracies["none"]) > -0.005)
+def table(what: str, accuracies: dict[str, list[float]]) -> dict[str, tuple[float, float, float]]:
+    """Prints the mean accuracy of each operation and what it gains over none; the gains."""
+    gains = {name: gain(found, accuracies["none"]) for name, found in accuracies.items()}
+    for name, found in accuracies.items():
+        mean, low, high = gains[name]
+        print(f"{what} {name}: {np.mean(found):.4f}, gain {mean:+.4f} [{low:+.4f}, {high:+.4f}]")
+        assert np.mean(found) > CHANCE
+    return gains
 
 
-@pytest.mark.timeout(3600)
-def test_what_each_augmentation_brings_on_clean_rows(tmp_path: Path):
-    """A table, whatever the signs; only that training still works is asked for."""
+@pytest.mark.timeout(5400)
+def test_what_each_augmentation_brings(tmp_path: Path):
+    """Tables, whatever the signs; but noise in training must help against typos."""
     masked = tmp_path / "runs" / "guesses" / "bundles" / "trained"
     test_file = write_rows(tmp_path / "test.csv", read_rows("test.csv"))
+    rng = random.Random(0)
+    noisy = [row | {"text": with_typos(row["text"], rng)} for row in read_rows("test.csv")]
+    typo_file = write_rows(tmp_path / "typos.csv", noisy)
     whole = write_rows(tmp_path / "whole.csv", read_rows("train.csv"))
     split = {"source": "csv", "path": str(whole)}
     guesses: dict[str, Any] = {
@@ -152,22 +149,25 @@ def test_what_each_augmentation_brings_on_clean_rows(tmp_path: Path):
     run_tree(guesses, cwd=tmp_path, timeout=1200)
     operations: dict[str, list[dict[str, Any]]] = {
         "none": [],
-        "character_noise": [{"kind": "character_noise", "copies": 2}],
+        "character_noise": [{"kind": "character_noise", "copies": 2, "rate": 0.08}],
         "surface_noise": [{"kind": "surface_noise", "copies": 2}],
         "eda": [{"kind": "eda", "copies": 2}],
         "cutoff": [{"kind": "cutoff", "copies": 2}],
         "contextual": [{"kind": "contextual_replacement", "model": str(masked), "copies": 2}],
     }
-    accuracies: dict[str, list[float]] = {name: [] for name in operations}
+    clean: dict[str, list[float]] = {name: [] for name in operations}
+    typos: dict[str, list[float]] = {name: [] for name in operations}
     for seed in SEEDS:
         files = write_rows(tmp_path / f"few_{seed}.csv", few_rows(seed)), test_file
         for name, augment in operations.items():
-            accuracies[name].append(accuracy(name, augment, files=files, seed=seed))
-            print("clean", name, seed, accuracies[name][-1], flush=True)
-    for name, found in accuracies.items():
-        mean, low, high = gain(found, accuracies["none"])
-        print(f"clean {name}: {np.mean(found):.4f}, gain {mean:+.4f} [{low:+.4f}, {high:+.4f}]")
-        assert np.mean(found) > CHANCE
+            clean[name].append(accuracy(name, augment, files=files, seed=seed))
+            bundle = tmp_path / "runs" / f"{name}_{seed}" / "bundles" / "trained"
+            figures = evaluate_file(bundle, str(typo_file), {})
+            typos[name].append(figures["accuracy"])
+            print("accuracy", name, seed, clean[name][-1], typos[name][-1], flush=True)
+    table("clean", clean)
+    gains = table("typos", typos)
+    assert gains["character_noise"][0] > 0
 
 
 def entity_f1(name: str, augment: list[dict[str, Any]], *, seed: int, cwd: Path) -> float:
