@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ray_sft.compression import VARIANTS, Compress
 from ray_sft.core import Config, apply_overrides, load_tree, validate
 from ray_sft.data import AnyAugmentation, Gate, Quality, Splits
-from ray_sft.models import Lora
+from ray_sft.models import AnyAdapter
 from ray_sft.objectives import EmbeddingMixup, Objectives
 from ray_sft.recipes import find_recipe
 from ray_sft.tasks import AnyTask
@@ -36,7 +36,7 @@ class Stage(Config):
     """Which rows are used, and how their texts are repaired and masked first."""
     objectives: Objectives = ()
     """What is put around the loss, the first one innermost."""
-    adapter: Lora | None = None
+    adapter: AnyAdapter | None = None
     """Train an adapter instead of the whole model; it is merged at the end."""
     train: Train = Train()
     """How to train."""

@@ -48,7 +48,17 @@ from ray_sft.data.augment import (
     SurfaceNoise,
     TemplateFilling,
 )
-from ray_sft.models import HeadedEncoder, HeadView, train_tokenizer, train_wordpiece
+from ray_sft.models import (
+    Adapter,
+    Dora,
+    HeadedEncoder,
+    HeadView,
+    Ia3,
+    Lora,
+    RsLora,
+    train_tokenizer,
+    train_wordpiece,
+)
 from ray_sft.objectives import (
     AnyObjective,
     EmbeddingMixup,
@@ -333,6 +343,13 @@ OBJECTIVES: dict[type[Objective], Callable[[], Objective]] = {
     LabelSmoothing: lambda: LabelSmoothing(epsilon=0.2),
     FocalLoss: lambda: FocalLoss(gamma=2.0),
     EmbeddingMixup: lambda: EmbeddingMixup(alpha=0.4, weight=0.7),
+}
+
+ADAPTERS: dict[type[Adapter], Callable[[], Adapter]] = {
+    Lora: lambda: Lora(rank=4, alpha=8),
+    RsLora: lambda: RsLora(rank=4, alpha=8),
+    Dora: lambda: Dora(rank=4, alpha=8),
+    Ia3: Ia3,
 }
 
 CHINESE_TEXT = "\u60a8\u597d\uff0c\u8bf7\u5e2e\u6211\u67e5\u8be2\u8d26\u6237\u4f59\u989d"

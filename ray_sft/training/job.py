@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ray_sft.models import Lora
+from ray_sft.models import AnyAdapter
 from ray_sft.objectives import AnyObjective, Distillation
 from ray_sft.tasks import AnyTask
 from ray_sft.training.config import Train
@@ -29,7 +29,7 @@ class Job:
     log: Any
     """Handle of the actor that gathers records."""
     objectives: tuple[AnyObjective, ...] = ()
-    adapter: Lora | None = None
+    adapter: AnyAdapter | None = None
     teacher: str = ""
     """Folder of the model that ``distillation`` follows."""
     distillation: Distillation | None = None

@@ -15,7 +15,7 @@ import ray.train
 import ray.train.torch
 
 from ray_sft.core import ConfigError, TrainingError
-from ray_sft.models import Lora
+from ray_sft.models import AnyAdapter
 from ray_sft.objectives import AnyObjective, Distillation
 from ray_sft.tasks import AnyTask
 from ray_sft.training.config import Train
@@ -86,7 +86,7 @@ def train_model(
     name: str,
     on_record: Callable[[Mapping[str, Any]], None],
     objectives: Sequence[AnyObjective] = (),
-    adapter: Lora | None = None,
+    adapter: AnyAdapter | None = None,
     teacher: str = "",
     distillation: Distillation | None = None,
 ) -> Path:

@@ -13,6 +13,7 @@ from ray_sft.objectives import (
     FreeLb,
     LabelSmoothing,
     Neftune,
+    Objective,
     Pgd,
     RDrop,
     neftune,
@@ -22,6 +23,7 @@ from ray_sft.tasks import collate_with_partners
 from tests.factories import TASKS, CausalLanguageModel, Embedding, SequenceClassification
 from tests.objectives.shared_dropout import shared_noise
 from tests.objectives.zero_world import (
+    ADAPTER_OF,
     SEED,
     Scene,
     build,
@@ -57,7 +59,7 @@ TASK_OF = {
     "decoder": CausalLanguageModel,
     "packed": CausalLanguageModel,
     "heads": Embedding,
-    "adapter": SequenceClassification,
+    **dict.fromkeys(ADAPTER_OF, SequenceClassification),
 }
 PLAIN = ("encoder", "decoder", "packed")
 
@@ -89,6 +91,7 @@ def scene(kind, stage, objectives, *, precision="fp32"):
     return Scene(name, kind, rows_of(kind)[0].task, stage, precision, dict(objectives), cuts)
 
 
+BARE: dict[str, tuple[Objective, ...]] = {"none": ()}
 COMPOSED = {"all": OBJECTIVES["all"]}
 FOR_KIND = {kind: OBJECTIVES | (MIXED if kind == "encoder" else {}) for kind in PLAIN}
 ONE_ORDER = {
@@ -98,7 +101,8 @@ ONE_ORDER = {
 SCENES = [
     *(scene(kind, stage, ONE_ORDER[kind]) for kind in PLAIN for stage in (0, 1, 2)),
     *(scene(kind, 3, FOR_KIND[kind]) for kind in PLAIN),
-    *(scene(kind, stage, COMPOSED) for kind in ("heads", "adapter") for stage in (2, 3)),
+    *(scene(kind, stage, COMPOSED) for kind in ("heads", "lora") for stage in (2, 3)),
+    *(scene(kind, stage, BARE) for kind in ADAPTER_OF if kind != "lora" for stage in STAGES),
     *(scene(kind, 3, COMPOSED, precision="bf16") for kind in ("encoder", "decoder")),
 ]
 
@@ -120,7 +124,7 @@ def plain_gradient(kind, name, cut):
     module = build(kind, task)
     rows = [row for part in CUTS[cut] for row in part]
     padded = micro_batch("decoder" if kind == "packed" else kind, rows)
-    run = wrap_all((OBJECTIVES | MIXED)[name], loss_fn(task, module, kind), module)
+    run = wrap_all((OBJECTIVES | MIXED | BARE)[name], loss_fn(task, module, kind), module)
     torch.manual_seed(SEED)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neftune, "uniform", shared_noise)

@@ -15,15 +15,16 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from ray_sft.models import HeadedEncoder, HeadView, Lora, use_segmented_attention
+from ray_sft.models import HeadedEncoder, HeadView, use_segmented_attention
 from ray_sft.objectives import Fgm, Objective, neftune, wrap_all
 from ray_sft.tasks import Batch, Task
 from ray_sft.training import Train
 from ray_sft.training.engine import Engine
-from tests.factories import LABELS, tiny_processor
+from tests.factories import ADAPTERS, LABELS, tiny_processor
 from tests.objectives.shared_dropout import share_dropout, shared_noise
 
 SEED = 5
+ADAPTER_OF = {make().kind: make() for make in ADAPTERS.values()}
 DIM = 128
 """A matrix of so many rows and columns is above the size at which stage 3 keeps weights whole."""
 
@@ -51,8 +52,8 @@ def build(kind: str, task: Task) -> torch.nn.Module:
         module = HeadedEncoder(BertModel(_encoder_config()), {"vector": task})
     else:
         module = BertForSequenceClassification(_encoder_config())
-    if kind == "adapter":
-        Lora(rank=4).inject(module, {"intent": task})
+    if kind in ADAPTER_OF:
+        ADAPTER_OF[kind].inject(module, {"intent": task})
         for name, parameter in module.named_parameters():
             if "lora_B" in name:  # zeros at first, and then lora_A has no gradient
                 torch.nn.init.normal_(parameter, std=0.1)

@@ -1,0 +1,16 @@
+"""Adapters: train little, merge it at the end; one file per technique, under `base`."""
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from ray_sft.models.adapters.base import Adapter
+from ray_sft.models.adapters.dora import Dora
+from ray_sft.models.adapters.ia3 import Ia3
+from ray_sft.models.adapters.lora import Lora
+from ray_sft.models.adapters.rs_lora import RsLora
+
+__all__ = ["Adapter", "AnyAdapter", "Dora", "Ia3", "Lora", "RsLora"]
+
+AnyAdapter: TypeAlias = Annotated[Lora | RsLora | Dora | Ia3, Field(discriminator="kind")]
+"""Every adapter that a recipe may name, by its ``kind``."""

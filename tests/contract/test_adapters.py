@@ -1,0 +1,179 @@
+"""The laws of adapters: they train little, change nothing else, and vanish into the model."""
+
+import math
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from ray_sft.core import ConfigError
+from ray_sft.models import Adapter, AnyAdapter, Dora, Ia3, Lora, RsLora
+from ray_sft.tasks import CausalLanguageModel, SequenceClassification, Translation
+from tests.factories import (
+    ADAPTERS,
+    LABELS,
+    members,
+    tiny_decoder,
+    tiny_encoder,
+    tiny_headed,
+    tiny_processor,
+    translation,
+)
+
+CLASSIFY = {"intent": SequenceClassification(labels=LABELS, max_length=64)}
+COMPLETE = {"reply": CausalLanguageModel(max_length=64)}
+SEVERAL = CLASSIFY | {"topic": SequenceClassification(labels=("a", "b"), max_length=64)}
+
+CASES = {
+    "classifier": (lambda: tiny_encoder(len(LABELS)), CLASSIFY, {"classifier"}),
+    "several heads": (lambda: tiny_headed(SEVERAL), SEVERAL, {"heads"}),
+    "decoder": (tiny_decoder, COMPLETE, set()),
+    "translator": (lambda: translation().model, {"en_zh": Translation()}, set()),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    make, tasks, heads = CASES[request.param]
+    return make(), tasks, heads
+
+
+@pytest.fixture(params=members(AnyAdapter), ids=lambda kind: kind.__name__)
+def adapter(request) -> Adapter:
+    assert request.param in ADAPTERS, f"{request.param.__name__} has no factory"
+    return ADAPTERS[request.param]()
+
+
+def output(model):
+    ids = torch.arange(5, 5 + 14).view(2, 7) % len(tiny_processor())
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        inputs["decoder_input_ids"] = ids.flip(1)
+    found = model(**inputs)
+    return found["intent" if "intent" in found else "logits"]
+
+
+def train_a_little(model, adapter):
+    """Moves the adapter's own weights to where it changes the answers."""
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if adapter.marker in name and "lora_A" not in name:
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+
+
+def test_kind_is_the_name_of_the_module_and_of_the_class(adapter):
+    assert type(adapter).__module__.rsplit(".", 1)[-1] == adapter.kind
+    assert type(adapter).__name__.lower() == adapter.kind.replace("_", "")
+
+
+def test_survives_json_and_is_frozen(adapter):
+    either = TypeAdapter(AnyAdapter)
+    assert either.validate_json(either.dump_json(adapter)) == adapter
+    with pytest.raises(ValueError, match="frozen"):
+        adapter.kind = "other"
+
+
+def test_only_adapters_and_new_heads_are_trained(case, adapter):
+    model, tasks, heads = case
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    adapter.inject(model, tasks)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert any(adapter.marker in name for name in trained)
+    assert {name.split(".")[0] for name in trained if adapter.marker not in name} == heads
+    found = dict(model.named_parameters())
+    for name, parameter in before.items():
+        layer, _, last = name.rpartition(".")
+        kept = found.get(name, found.get(f"{layer}.base_layer.{last}"))
+        torch.testing.assert_close(kept, parameter)
+
+
+def test_it_trains_a_small_part_of_the_backbone(adapter):
+    model = tiny_decoder()
+    total = sum(parameter.numel() for parameter in model.parameters())
+    adapter.inject(model, COMPLETE)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert 0 < trained < 0.3 * total
+
+
+def test_an_untrained_adapter_changes_nothing(case, adapter):
+    model, tasks, _ = case
+    with torch.no_grad():
+        expected = output(model)
+        adapter.inject(model, tasks)
+        torch.testing.assert_close(output(model), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_merged_weights_answer_as_the_adapted_model(case, adapter):
+    model, tasks, _ = case
+    keys = set(model.state_dict())
+    tuner = adapter.inject(model, tasks)
+    with torch.no_grad():
+        plain = output(model)
+        train_a_little(model, adapter)
+        adapted = output(model)
+        merged = tuner.merge_and_unload()
+        assert not torch.allclose(adapted, plain, atol=1e-2)
+        torch.testing.assert_close(output(merged), adapted, rtol=1e-4, atol=1e-4)
+    assert set(merged.state_dict()) == keys
+
+
+def test_a_model_without_layers_to_adapt_is_refused(adapter):
+    class Plain(torch.nn.Module):
+        base_model_prefix = "body"
+
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Embedding(4, 4)
+
+    with pytest.raises(ConfigError, match="adapter"):
+        adapter.inject(Plain(), CLASSIFY)
+
+
+def weight_after(adapter):
+    """A layer's merged weight, its own before, B A, and DoRA's magnitudes."""
+    model = tiny_encoder(len(LABELS))
+    layer = "bert.encoder.layer.0.attention.self.key"
+    before = model.get_submodule(layer).weight.detach().clone()
+    tuner = adapter.inject(model, CLASSIFY)
+    with torch.no_grad():
+        train_a_little(model, adapter)
+        found = model.get_submodule(layer)
+        update = found.lora_B["default"].weight @ found.lora_A["default"].weight
+        magnitude = None
+        if isinstance(adapter, Dora):
+            magnitude = found.lora_magnitude_vector["default"].weight.clone()
+        merged = tuner.merge_and_unload().get_submodule(layer).weight
+    return merged, before, update, magnitude
+
+
+def test_lora_adds_its_update_by_alpha_over_rank():
+    merged, before, update, _ = weight_after(Lora(rank=4, alpha=8))
+    torch.testing.assert_close(merged, before + 2.0 * update)
+
+
+def test_rslora_adds_its_update_by_alpha_over_the_root_of_the_rank():
+    merged, before, update, _ = weight_after(RsLora(rank=4, alpha=8))
+    torch.testing.assert_close(merged, before + 8 / math.sqrt(4) * update)
+
+
+def test_dora_scales_each_direction_to_its_magnitude():
+    merged, before, update, magnitude = weight_after(Dora(rank=4, alpha=8))
+    directed = before + 2.0 * update
+    expected = magnitude[:, None] * directed / directed.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(merged, expected)
+
+
+def test_ia3_scales_keys_values_and_inner_activations():
+    model = tiny_encoder(len(LABELS))
+    Ia3().inject(model, CLASSIFY)
+    shapes = {
+        name.removeprefix("bert.encoder.layer.0.").partition(".ia3_l")[0]: tuple(p.shape)
+        for name, p in model.named_parameters()
+        if "ia3_" in name and ".layer.0." in name
+    }
+    hidden, inner = model.config.hidden_size, model.config.intermediate_size
+    assert shapes == {
+        "attention.self.key": (hidden, 1),
+        "attention.self.value": (hidden, 1),
+        "output.dense": (1, inner),
+    }
