@@ -22,6 +22,7 @@ from ray_sft.tasks import (
     Encoded,
     Example,
     MaskedLanguageModel,
+    MultiLabelClassification,
     Ranking,
     Row,
     SequenceClassification,
@@ -127,6 +128,9 @@ class Generator:
         self.engine.close()
 
 
+_LABELLERS = (SequenceClassification, MultiLabelClassification)
+"""Tasks that give a text labels out of a list."""
+
 M = TypeVar("M", Encoder, Generator)
 
 
@@ -137,14 +141,22 @@ class Models:
         """Holds ``models``, whose order is that of the listing."""
         self._models = dict(models)
 
+    def labeller(self, name: str | None) -> tuple[str, Encoder]:
+        """The model of a name that gives texts one label or several; without a name the only one.
+
+        Raises:
+            ApiError: as `classifier`.
+        """
+        return self._find(name, Encoder, _LABELLERS, "/v1/classify")
+
     def classifier(self, name: str | None) -> tuple[str, Encoder]:
-        """The classifier of a name; without a name the only one.
+        """The classifier into one label of a name; without a name the only one.
 
         Raises:
             ApiError: 404 for an unknown name, 424 for a model of another task, 400 where a name
                 is needed.
         """
-        return self._find(name, Encoder, SequenceClassification, "/v1/classify")
+        return self._find(name, Encoder, SequenceClassification, "an application")
 
     def tagger(self, name: str | None) -> tuple[str, Encoder]:
         """The token classifier of a name; without a name the only one.
@@ -214,7 +226,13 @@ class Models:
         for model in self._models.values():
             model.close()
 
-    def _find(self, name: str | None, kind: type[M], task: type[Task], route: str) -> tuple[str, M]:
+    def _find(
+        self,
+        name: str | None,
+        kind: type[M],
+        task: type[Task] | tuple[type[Task], ...],
+        route: str,
+    ) -> tuple[str, M]:
         fitting = {
             name: model
             for name, model in self._models.items()
@@ -304,7 +322,7 @@ def _run_together(predictors: Mapping[str, Predictor]) -> list[dict[str, Predict
     groups: dict[object, dict[str, Predictor]] = {}
     for name, predictor in predictors.items():
         task = predictor.task
-        alike = ("classify", task.max_length) if isinstance(task, SequenceClassification) else name
+        alike = ("classify", task.max_length) if isinstance(task, _LABELLERS) else name
         groups.setdefault(alike, {})[name] = predictor
     return list(groups.values())
 

@@ -76,6 +76,7 @@ from ray_sft.tasks import (
     CausalLanguageModel,
     Embedding,
     MaskedLanguageModel,
+    MultiLabelClassification,
     Processor,
     Ranking,
     Row,
@@ -175,6 +176,19 @@ def sequence_classification() -> TaskCase:
                 ("parcel", "refund", "card", "transfer", "thanks", "account"),
                 strict=True,
             )
+        ),
+        unlabelled=tuple({"text": text} for text in TEXTS),
+        model=tiny_encoder(len(LABELS)),
+        processor=tiny_processor(),
+    )
+
+
+def multi_label_classification() -> TaskCase:
+    labels = (["parcel"], ["refund", "card"], ["card"], ["transfer", "account"], [], ["account"])
+    return TaskCase(
+        task=MultiLabelClassification(labels=LABELS, max_length=64),
+        rows=tuple(
+            {"text": text, "labels": names} for text, names in zip(TEXTS, labels, strict=True)
         ),
         unlabelled=tuple({"text": text} for text in TEXTS),
         model=tiny_encoder(len(LABELS)),
@@ -317,6 +331,7 @@ def translation() -> TaskCase:
 
 TASKS: dict[type[Task], Callable[[], TaskCase]] = {
     SequenceClassification: sequence_classification,
+    MultiLabelClassification: multi_label_classification,
     TokenClassification: token_classification,
     Ranking: ranking,
     Embedding: embedding,

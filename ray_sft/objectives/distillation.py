@@ -50,6 +50,7 @@ class Distillation(Config):
         *,
         teacher_loss_fn: LossFn,
         teacher: torch.nn.Module,
+        labels_tokens: bool,
     ) -> LossFn:
         """``loss_fn`` of the student with the teacher's terms.
 
@@ -58,6 +59,7 @@ class Distillation(Config):
             module: the student without that engine.
             teacher_loss_fn: the same loss of the teacher, which is run without gradients.
             teacher: the model that ``teacher_loss_fn`` runs, in evaluation mode.
+            labels_tokens: see `ray_sft.tasks.Task`.
 
         Raises:
             ConfigError: the layers differ in width, or one of the models has none.
@@ -77,7 +79,9 @@ class Distillation(Config):
             divergence = _divergence(wanted.logits, loss.logits, temperature=self.temperature)
             loss_sum = loss_sum + self.alpha * divergence
             if mine:
-                weights_BT = _target_weights(batch, width=made[0].shape[1])
+                weights_BT = _target_weights(
+                    batch, width=made[0].shape[1], labels_tokens=labels_tokens
+                )
                 loss_sum = loss_sum + self.hidden_weight * _difference(given, made, weights_BT)
             return replace(loss, loss_sum=loss_sum)
 
@@ -126,19 +130,20 @@ def _divergence(
     return temperature**2 * divergence
 
 
-def _target_weights(batch: TensorBatch, *, width: int) -> torch.Tensor:
+def _target_weights(batch: TensorBatch, *, width: int, labels_tokens: bool) -> torch.Tensor:
     """The share of each token in the targets, (batch, width): a row's sum is its targets.
 
     The first token of a row counts for none: predicted from nothing, it is no target where packed.
     """
     labels = batch["labels"]
-    if labels.shape == batch["input_ids"].shape:
+    if labels_tokens:
         weights_BT = (labels != IGNORED).float()
         weights_BT[:, 0] = 0.0
     else:
         mask_BT = batch["attention_mask"].float()
         weights_BT = mask_BT / mask_BT.sum(dim=1, keepdim=True)
-        weights_BT = weights_BT * (labels != IGNORED).float()[:, None]
+        num_targets_B = (labels != IGNORED).reshape(len(labels), -1).sum(dim=1)
+        weights_BT = weights_BT * num_targets_B.float()[:, None]
     return torch.nn.functional.pad(weights_BT, (0, width - weights_BT.shape[1]))
 
 

@@ -30,7 +30,9 @@ from ray_sft.tasks.base import (
 )
 from ray_sft.tasks.causal_language_model import CausalLanguageModel
 from ray_sft.tasks.embedding import Embedding
+from ray_sft.tasks.labelled_text import LabelledText
 from ray_sft.tasks.masked_language_model import MaskedLanguageModel
+from ray_sft.tasks.multi_label_classification import MultiLabelClassification
 from ray_sft.tasks.partners import PARTNER, SHARE, collate_with_partners, draw_partner
 from ray_sft.tasks.ranking import Ranking
 from ray_sft.tasks.sequence_classification import SequenceClassification
@@ -49,10 +51,12 @@ __all__ = [
     "Encoded",
     "Example",
     "Head",
+    "LabelledText",
     "Loss",
     "LossFn",
     "MaskedLanguageModel",
     "Metrics",
+    "MultiLabelClassification",
     "Outputs",
     "Processor",
     "Ranking",
@@ -70,6 +74,7 @@ __all__ = [
 
 AnyTask: TypeAlias = Annotated[
     SequenceClassification
+    | MultiLabelClassification
     | TokenClassification
     | Ranking
     | Embedding

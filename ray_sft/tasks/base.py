@@ -129,6 +129,8 @@ class Task(Config, ABC):
     """The figure that budgets and best checkpoints use, and its better direction."""
     can_pack: ClassVar[bool] = False
     """Whether `pack` may put several examples into one row."""
+    labels_tokens: ClassVar[bool] = False
+    """Whether ``labels`` of a batch belong to tokens, (batch, tokens), and not to rows."""
     can_mix: ClassVar[bool] = False
     """Whether a row has one target, of classes that all rows share, so that two can be mixed."""
     Request: ClassVar[type[BaseModel]]

@@ -58,6 +58,7 @@ class CausalLanguageModel(LanguageModelTask):
     }
     head: ClassVar[Head] = "causal_lm"
     can_pack: ClassVar[bool] = True
+    labels_tokens: ClassVar[bool] = True
     Request: ClassVar[type[BaseModel]] = ChatRequest
 
     kind: Literal["causal_language_model"] = "causal_language_model"

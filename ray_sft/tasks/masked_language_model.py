@@ -48,6 +48,7 @@ class MaskedLanguageModel(LanguageModelTask):
 
     columns: ClassVar[Mapping[str, str]] = {"text": "running text"}
     head: ClassVar[Head] = "masked_lm"
+    labels_tokens: ClassVar[bool] = True
     Request: ClassVar[type[BaseModel]] = TextRequest
 
     kind: Literal["masked_language_model"] = "masked_language_model"

@@ -1,49 +1,34 @@
 """Sequence classification: one label out of a fixed list for a text."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel
 
-from ray_sft.core import DataError
 from ray_sft.tasks.base import (
     IGNORED,
     Array,
     Batch,
-    Encoded,
     Example,
-    Head,
     Loss,
     Metrics,
     Outputs,
     Processor,
     Rejected,
-    Row,
     Runner,
-    Task,
     TensorBatch,
     pad,
 )
-from ray_sft.tasks.token_ids import token_ids
+from ray_sft.tasks.labelled_text import ClassificationRequest, LabelledText, LabelScore
 
-__all__ = ["ClassificationRequest", "ClassificationResponse", "SequenceClassification"]
-
-
-class ClassificationRequest(BaseModel):
-    """One text to classify."""
-
-    text: str = Field(min_length=1)
-
-
-class LabelScore(BaseModel):
-    """A label and its probability."""
-
-    label: str
-    score: float
+__all__ = [
+    "ClassificationRequest",
+    "ClassificationResponse",
+    "LabelScore",
+    "SequenceClassification",
+]
 
 
 class ClassificationResponse(BaseModel):
@@ -99,106 +84,31 @@ class ClassificationMetrics(Metrics):
         }
 
 
-class SequenceClassification(Task):
+class SequenceClassification(LabelledText):
     """One label out of a fixed list for a text."""
 
     columns: ClassVar[Mapping[str, str]] = {
         "text": "the text to classify",
         "label": "its label, as a word; not needed for prediction",
     }
-    head: ClassVar[Head] = "sequence_classification"
+    label_column: ClassVar[str] = "label"
     main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
     can_mix: ClassVar[bool] = True
-    Request: ClassVar[type[BaseModel]] = ClassificationRequest
     Response: ClassVar[type[BaseModel]] = ClassificationResponse
 
     kind: Literal["sequence_classification"] = "sequence_classification"
-    labels: tuple[str, ...] = ()
-    """The labels in the order of the model's outputs; read from the training data when empty."""
-    max_length: int = Field(default=128, ge=4, le=8192)
-    """The longest text in tokens; training and evaluation cut longer ones and count them."""
 
-    @field_validator("labels")
-    @classmethod
-    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        if twice := sorted(label for label, count in Counter(labels).items() if count > 1):
-            raise ValueError(f"label '{twice[0]}' stands twice")
-        if len(labels) == 1 or not all(label.strip() for label in labels):
-            raise ValueError("name two labels or more, none of them empty, or leave them out")
-        return labels
+    def names_in(self, value: object) -> list[str]:
+        """See `LabelledText.names_in`; a value is a label."""
+        return [] if value in (None, "") else [str(value)]
 
-    def observed_columns(self) -> tuple[str, ...]:
-        """See `Task.observed_columns`."""
-        return ("label",)
-
-    def resolve(self, values: Mapping[str, Sequence[str]]) -> Self:
-        """This task with its labels, sorted, taken from the training data where it has none.
-
-        Raises:
-            DataError: fewer than two labels, or labels in the data that the recipe leaves out.
-        """
-        found = sorted(values["label"])
-        if self.labels:
-            self.check_values(values, split="train")
-            return self
-        if len(found) < 2:
-            raise DataError(
-                f"the training data has {len(found)} distinct label(s): {found}. "
-                "Classification needs at least two."
-            )
-        return self.model_copy(update={"labels": tuple(found)})
-
-    def check_values(self, values: Mapping[str, Sequence[str]], *, split: str) -> None:
-        """Raises DataError where ``split`` has labels that the task does not know."""
-        for label in sorted(set(values["label"]) - set(self.labels)):
-            near = get_close_matches(label, self.labels, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            known = ", ".join(self.labels[:8]) + (", ..." if len(self.labels) > 8 else "")
-            raise DataError(
-                f"the {split} data has label '{label}', which the {len(self.labels)} labels of "
-                f"the task do not hold ({known}).{hint} Add training rows for it, rename it, or "
-                "leave its rows out."
-            )
-
-    def model_options(self) -> dict[str, Any]:
-        """See `Task.model_options`."""
-        return {
-            "num_labels": len(self.labels),
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {label: index for index, label in enumerate(self.labels)},
-        }
-
-    def encode(self, rows: Sequence[Row], processor: Processor) -> list[Encoded]:
-        """``input_ids`` (tokens,) and, where the row has a label, ``labels`` ()."""
-        texts = [row.get("text") for row in rows]
-        usable = [text for text in texts if isinstance(text, str) and text.strip()]
-        encoded = iter(token_ids(usable, processor, add_special_tokens=True))
-        index = {label: position for position, label in enumerate(self.labels)}
-        special = frozenset(processor.all_special_ids)  # the unknown token is one of them
-        return [
-            self._example(row, next(encoded), index, special)
-            if isinstance(text, str) and text.strip()
-            else Rejected("text is missing or empty")
-            for row, text in zip(rows, texts, strict=True)
-        ]
-
-    def _example(
-        self, row: Row, ids: list[int], index: Mapping[str, int], special: frozenset[int]
-    ) -> Encoded:
-        truncated = max(0, len(ids) - self.max_length)
-        if truncated and ids[-1] in special:  # as the tokenizer's own truncation does
-            ids = [*ids[: self.max_length - 1], ids[-1]]
-        elif truncated:
-            ids = ids[: self.max_length]
-        if special.issuperset(ids):
-            return Rejected("text holds nothing that the tokenizer knows")
-        arrays: dict[str, Array] = {"input_ids": np.asarray(ids, dtype=np.int32)}
-        if row.get("label") not in (None, ""):
-            label = str(row["label"])
-            if label not in index:
-                return Rejected(f"label '{label}' is not one of the task's labels")
-            arrays["labels"] = np.asarray(index[label], dtype=np.int32)
-        return Example(arrays, length=len(ids), truncated=truncated)
+    def label_array(self, value: object, index: Mapping[str, int]) -> Array | Rejected | None:
+        """The label's number, ()."""
+        if value in (None, ""):
+            return None
+        if str(value) not in index:
+            return Rejected(f"label '{value}' is not one of the task's labels")
+        return np.asarray(index[str(value)], dtype=np.int32)
 
     def collate(self, examples: Sequence[Example], processor: Processor) -> Batch:
         """``input_ids`` and ``attention_mask`` (batch, tokens), ``labels`` (batch,)."""

@@ -59,6 +59,7 @@ class TokenClassification(Task):
     }
     head: ClassVar[Head] = "token_classification"
     main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("f1", "max")
+    labels_tokens: ClassVar[bool] = True
     Request: ClassVar[type[BaseModel]] = EntityRequest
     Response: ClassVar[type[BaseModel]] = EntityResponse
 

@@ -49,6 +49,7 @@ class Translation(LanguageModelTask):
         "translation": "its translation; not needed for prediction",
     }
     head: ClassVar[Head] = "seq2seq_lm"
+    labels_tokens: ClassVar[bool] = True
     Request: ClassVar[type[BaseModel]] = TranslationRequest
 
     kind: Literal["translation"] = "translation"

@@ -133,6 +133,7 @@ class Loop:
                 self.engine.bare_module,
                 teacher_loss_fn=self._in_precision(self._plain_loss_fn(name, self.teacher)),
                 teacher=self.teacher,
+                labels_tokens=self.tasks[name].labels_tokens,
             )
         return wrap_all(self.job.objectives, loss_fn, self.engine.bare_module)
 

@@ -7,7 +7,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from ray_sft.core import ServeError
-from ray_sft.tasks.sequence_classification import ClassificationResponse, LabelScore
+from ray_sft.tasks.labelled_text import LabelScore
+from ray_sft.tasks.multi_label_classification import MultiLabelResponse
+from ray_sft.tasks.sequence_classification import ClassificationResponse
 from serve.endpoints.schema import request_body
 from serve.endpoints.texts import (
     ErrorTree,
@@ -34,11 +36,12 @@ class ClassifyRequest(TextsRequest):
 
 
 class Classification(BaseModel):
-    """The answer to one text."""
+    """The answer to one text: its most probable label, or of several-label models all that apply."""
 
     index: int
     label: str | None = None
     score: float | None = None
+    labels: list[str] | None = None
     scores: list[LabelScore] | None = None
     error: ErrorTree | None = None
 
@@ -71,7 +74,7 @@ def classify_router(models: Models, *, max_inputs: int) -> APIRouter:
             query = ClassifyRequest.model_validate_json(await request.body())
         except ValidationError as error:
             raise explain_validation(error) from None
-        name, model = models.classifier(query.model)
+        name, model = models.labeller(query.model)
         texts = texts_of(query, max_inputs=max_inputs)
         answers = await answer_texts(texts, query, model)
         response = _response(name, answers, query.top_k)
@@ -93,6 +96,9 @@ def _classification(index: int, answer: Answer | ServeError, top_k: int) -> Clas
     if isinstance(answer, ServeError):
         return Classification(index=index, error=item_error(index, answer))
     response = answer.response
+    if isinstance(response, MultiLabelResponse):
+        scores = response.scores[:top_k]
+        return Classification(index=index, labels=response.labels, scores=scores)
     assert isinstance(response, ClassificationResponse)
     return Classification(
         index=index,

@@ -55,6 +55,7 @@ def retrain(teacher, intents, processor, tmp_path) -> Retrain:
             models[0],
             teacher_loss_fn=partial(task.loss, models[1]),
             teacher=models[1],
+            labels_tokens=task.labels_tokens,
         )
         batch = tensors(task, intents["intent"], processor)
         fit(models[0], loss_fn, batch, steps=steps, learning_rate=learning_rate)

@@ -51,6 +51,7 @@ class World:
             self.student,
             teacher_loss_fn=lambda given: self.task.loss(self.teacher, given),
             teacher=self.teacher,
+            labels_tokens=self.task.labels_tokens,
         )
         return run(tensors(batch))
 
@@ -160,7 +161,13 @@ def test_without_weights_it_is_the_loss_itself(world):
         return world.task.loss(world.student, batch)
 
     nothing = Distillation(alpha=0, hidden_weight=0)
-    same = nothing.wrap(plain, world.student, teacher_loss_fn=plain, teacher=world.teacher)
+    same = nothing.wrap(
+        plain,
+        world.student,
+        teacher_loss_fn=plain,
+        teacher=world.teacher,
+        labels_tokens=world.task.labels_tokens,
+    )
     assert same is plain
 
 
@@ -174,6 +181,7 @@ def test_an_embedding_is_distilled_by_similarities_and_its_own_text():
         student,
         teacher_loss_fn=lambda batch: task.loss(HeadView(teacher, "vector"), batch),
         teacher=teacher,
+        labels_tokens=task.labels_tokens,
     )
     examples = task.encode(case.rows, case.processor)
     whole = run(tensors(task.collate(examples, case.processor))).loss_sum.item()

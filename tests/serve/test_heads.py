@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from ray_sft.bundle import Bundle, BundleWriter, Manifest
 from ray_sft.core import ServeError
 from ray_sft.inference import Predictor, record_samples
-from ray_sft.tasks import Embedding, Ranking, SequenceClassification
+from ray_sft.tasks import Embedding, MultiLabelClassification, Ranking, SequenceClassification
 from serve.args import ServiceArgs
 from serve.ingress import create_app
 from serve.keys import KeyRing
@@ -23,6 +23,7 @@ from tests.serve.conftest import TOKEN
 TASKS = {
     "topic": SequenceClassification(labels=("bank", "chips", "oil"), max_length=64),
     "sentiment": SequenceClassification(labels=("negative", "positive"), max_length=64),
+    "moods": MultiLabelClassification(labels=("calm", "fear", "greed"), max_length=64),
     "click": Ranking(max_length=64),
     "vector": Embedding(max_length=64),
 }
@@ -164,3 +165,17 @@ async def test_a_request_beyond_the_limits_names_the_part(market, path, body, pa
     reply = await market.post(path, json=body)
     assert reply.status_code == 400, reply.text
     assert reply.json()["error"]["param"] == param
+
+
+@pytest.mark.asyncio
+async def test_a_model_of_several_labels_names_all_that_apply(market, predictors):
+    reply = await market.post("/v1/classify", json={"model": "market/moods", "input": list(TEXTS)})
+    assert reply.status_code == 200, reply.text
+    expected = predictors["moods"].predict([{"text": text} for text in TEXTS])
+    for item, answer in zip(reply.json()["data"], expected, strict=True):
+        assert item["labels"] == answer.labels
+        assert "label" not in item
+        assert [entry["label"] for entry in item["scores"]] == [s.label for s in answer.scores]
+        assert {entry["label"] for entry in item["scores"] if entry["score"] >= 0.5} == set(
+            item["labels"]
+        )

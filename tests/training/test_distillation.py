@@ -37,6 +37,7 @@ def plain_gradient(run, teacher_dir, samples, *, distillation):
         model,
         teacher_loss_fn=partial(run.task.loss, teacher),
         teacher=teacher,
+        labels_tokens=run.task.labels_tokens,
     )
     examples = SampleStore(run.data / "train").examples(samples)
     batch = run.task.collate(examples, processor)

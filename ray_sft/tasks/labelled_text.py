@@ -1,0 +1,138 @@
+"""What tasks share that give a text labels out of a fixed list."""
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import BaseModel, Field, field_validator
+
+from ray_sft.core import DataError
+from ray_sft.tasks.base import Array, Encoded, Example, Head, Processor, Rejected, Row, Task
+from ray_sft.tasks.token_ids import token_ids
+
+__all__ = ["ClassificationRequest", "LabelScore", "LabelledText"]
+
+
+class ClassificationRequest(BaseModel):
+    """One text to classify."""
+
+    text: str = Field(min_length=1)
+
+
+class LabelScore(BaseModel):
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+class LabelledText(Task):
+    """A text and a list of labels, of which one or several apply."""
+
+    head: ClassVar[Head] = "sequence_classification"
+    Request: ClassVar[type[BaseModel]] = ClassificationRequest
+    label_column: ClassVar[str]
+    """The column that holds a row's label or labels."""
+
+    labels: tuple[str, ...] = ()
+    """The labels in the order of the model's outputs; read from the training data when empty."""
+    max_length: int = Field(default=128, ge=4, le=8192)
+    """The longest text in tokens; training and evaluation cut longer ones and count them."""
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted(label for label, count in Counter(labels).items() if count > 1):
+            raise ValueError(f"label '{twice[0]}' stands twice")
+        if len(labels) == 1 or not all(label.strip() for label in labels):
+            raise ValueError("name two labels or more, none of them empty, or leave them out")
+        return labels
+
+    @abstractmethod
+    def names_in(self, value: object) -> list[str]:
+        """The labels that a value of the label column names."""
+
+    @abstractmethod
+    def label_array(self, value: object, index: Mapping[str, int]) -> Array | Rejected | None:
+        """What training learns of a value of the label column; None where the row has no label."""
+
+    def observed_columns(self) -> tuple[str, ...]:
+        """See `Task.observed_columns`."""
+        return (self.label_column,)
+
+    def resolve(self, values: Mapping[str, Sequence[str]]) -> Self:
+        """This task with its labels, sorted, taken from the training data where it has none.
+
+        Raises:
+            DataError: fewer than two labels, or labels in the data that the recipe leaves out.
+        """
+        found = self._names(values)
+        if self.labels:
+            self.check_values(values, split="train")
+            return self
+        if len(found) < 2:
+            raise DataError(
+                f"the training data has {len(found)} distinct label(s): {found}. "
+                "Classification needs at least two."
+            )
+        return self.model_copy(update={"labels": tuple(found)})
+
+    def check_values(self, values: Mapping[str, Sequence[str]], *, split: str) -> None:
+        """Raises DataError where ``split`` has labels that the task does not know."""
+        for label in sorted(set(self._names(values)) - set(self.labels)):
+            near = get_close_matches(label, self.labels, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            known = ", ".join(self.labels[:8]) + (", ..." if len(self.labels) > 8 else "")
+            raise DataError(
+                f"the {split} data has label '{label}', which the {len(self.labels)} labels of "
+                f"the task do not hold ({known}).{hint} Add training rows for it, rename it, or "
+                "leave its rows out."
+            )
+
+    def _names(self, values: Mapping[str, Sequence[str]]) -> list[str]:
+        return sorted(
+            {name for value in values[self.label_column] for name in self.names_in(value)}
+        )
+
+    def model_options(self) -> dict[str, Any]:
+        """See `Task.model_options`."""
+        return {
+            "num_labels": len(self.labels),
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: index for index, label in enumerate(self.labels)},
+        }
+
+    def encode(self, rows: Sequence[Row], processor: Processor) -> list[Encoded]:
+        """``input_ids`` (tokens,) and, where the row has one, what `label_array` makes of it."""
+        texts = [row.get("text") for row in rows]
+        usable = [text for text in texts if isinstance(text, str) and text.strip()]
+        encoded = iter(token_ids(usable, processor, add_special_tokens=True))
+        index = {label: position for position, label in enumerate(self.labels)}
+        special = frozenset(processor.all_special_ids)  # the unknown token is one of them
+        return [
+            self._example(row, next(encoded), index, special)
+            if isinstance(text, str) and text.strip()
+            else Rejected("text is missing or empty")
+            for row, text in zip(rows, texts, strict=True)
+        ]
+
+    def _example(
+        self, row: Row, ids: list[int], index: Mapping[str, int], special: frozenset[int]
+    ) -> Encoded:
+        truncated = max(0, len(ids) - self.max_length)
+        if truncated and ids[-1] in special:  # as the tokenizer's own truncation does
+            ids = [*ids[: self.max_length - 1], ids[-1]]
+        elif truncated:
+            ids = ids[: self.max_length]
+        if special.issuperset(ids):
+            return Rejected("text holds nothing that the tokenizer knows")
+        arrays: dict[str, Array] = {"input_ids": np.asarray(ids, dtype=np.int32)}
+        labels = self.label_array(row.get(self.label_column), index)
+        if isinstance(labels, Rejected):
+            return labels
+        if labels is not None:
+            arrays["labels"] = labels
+        return Example(arrays, length=len(ids), truncated=truncated)
