@@ -68,6 +68,9 @@ class ProgressWatcher:
             figures = f"loss {record['loss']:.3f}, {record['tokens_per_s']:.0f} tokens/s"
             self._progress.update(self._task, completed=step, figures=figures)
             logger.debug("%s: step %d %s", stage, step, figures)
+        elif record["event"] == "end":
+            best = int(record["best_step"])
+            logger.info("%s: ends at step %d, the best being step %d", stage, step, best)
         else:
             named = {k: v for k, v in record.items() if k not in ("event", "step", "elapsed_s")}
             logger.info("%s: step %d, evaluation: %s", stage, step, _figures(named))

@@ -52,6 +52,12 @@ class Train(Config):
     """Steps between evaluations; 0 evaluates after each epoch. The last step always does."""
     checkpoint_every: int = Field(default=0, ge=0)
     """Steps between checkpoints; 0 writes one after each epoch."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights become the bundle: those of the last step, or of the evaluation that was best
+    by the task's main figure (of several tasks, by the loss). The best figure of several
+    evaluations is a little flattering; measure it on rows of their own."""
+    patience: int = Field(default=0, ge=0)
+    """End after so many evaluations in a row that were no better; 0 never ends early."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the latest checkpoints stay on disk."""
     max_failures: int = Field(default=3, ge=0)

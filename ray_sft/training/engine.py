@@ -131,17 +131,18 @@ class Engine:
         norm = self._engine.get_global_grad_norm()
         return float(norm) if norm is not None else float("nan")
 
-    def save(self, folder: Path, *, step: int) -> None:
+    def save(self, folder: Path, *, progress: dict[str, Any]) -> None:
         """Writes this rank's part of the resumable state; every rank must call it."""
         self._engine.save_checkpoint(
-            str(folder), tag=_CHECKPOINT_TAG, client_state={"step": step}, save_latest=False
+            str(folder), tag=_CHECKPOINT_TAG, client_state={"run": progress}, save_latest=False
         )
 
-    def load(self, folder: Path) -> int:
-        """Restores the state that `save` wrote; returns its step."""
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Restores the state that `save` wrote; returns the ``progress`` that was given to it."""
         path, state = self._engine.load_checkpoint(str(folder), tag=_CHECKPOINT_TAG)
         assert path is not None, f"no checkpoint in {folder}"
-        return int(state["step"])
+        progress: dict[str, Any] = state["run"]
+        return progress
 
     def full_state_dict(self) -> dict[str, torch.Tensor]:
         """Whole fp32 weights on the CPU, under every stage; every rank must call it."""

@@ -42,6 +42,7 @@ from ray_sft.tasks import (
     Processor,
     TensorBatch,
 )
+from ray_sft.training.best import Best
 from ray_sft.training.config import Train
 from ray_sft.training.engine import Engine, resolve_precision
 from ray_sft.training.evaluate import evaluate_sharded
@@ -115,6 +116,7 @@ class Loop:
         )
         self.engine.module.train()
         self.teacher = self._load_teacher() if job.distillation else None
+        self.best = Best(self.tasks, self.train)
         self._loss_fns = {name: self._loss_fn(name) for name in self.tasks}
         self.started = time.monotonic()
 
@@ -152,13 +154,23 @@ class Loop:
         return cast
 
     def run(self, checkpoint: Path | None = None) -> None:
-        """Every step after those that ``checkpoint`` holds."""
-        done = self.engine.load(checkpoint) if checkpoint else 0
+        """Every step after those that ``checkpoint`` holds, or until no evaluation gets better."""
+        done = self._resume(checkpoint) if checkpoint else 0
         self._report({"event": "start", "step": done, "num_steps": self.num_steps})
         for step, epoch, samples, ends_epoch in self._steps():
-            if step >= done:
-                self._step(step, samples, epoch=epoch)
-                self._after_step(step + 1, ends_epoch=ends_epoch)
+            if step < done:
+                continue
+            if self.best.ends:
+                break
+            self._step(step, samples, epoch=epoch)
+            self._after_step(step + 1, ends_epoch=ends_epoch)
+        self.best.close()
+
+    def _resume(self, checkpoint: Path) -> int:
+        """The number of steps that a checkpoint holds, which is loaded."""
+        progress = self.engine.load(checkpoint)
+        self.best.restore(progress["best"], checkpoint)
+        return int(progress["step"])
 
     def _steps(self) -> Iterator[tuple[int, int, Array, bool]]:
         """Number, epoch, samples, and whether the epoch ends, of every step of the run."""
@@ -246,9 +258,10 @@ class Loop:
         every = self.train.evaluate_every
         if is_last or (step % every == 0 if every else ends_epoch):
             self._evaluate(step)
+            is_last = is_last or self.best.ends
         every = self.train.checkpoint_every
         if is_last or (step % every == 0 if every else ends_epoch):
-            self._checkpoint(step, with_weights=is_last)
+            self._checkpoint(step, is_last=is_last)
 
     def _evaluate(self, step: int) -> None:
         figures = {name: self._evaluate_task(name) for name in self.tasks}
@@ -260,6 +273,11 @@ class Loop:
             for name, found in figures.items():
                 flat |= {f"{name}/{figure}": value for figure, value in found.items()}
         self._report({"event": "evaluation", "step": step, **flat})
+        is_better = self.best.update(flat, step=step)
+        if is_better and self.best.keeps:
+            self._write_weights(self.best.weights_dir)
+        if self.best.ends:
+            self._report({"event": "end", "step": step, "best_step": self.best.step})
 
     def _evaluate_task(self, name: str) -> dict[str, float]:
         store = self.eval_stores[name]
@@ -273,15 +291,23 @@ class Loop:
             precision=self.engine.precision,
         )
 
-    def _checkpoint(self, step: int, *, with_weights: bool) -> None:
+    def _checkpoint(self, step: int, *, is_last: bool) -> None:
         """Saves the resumable state and, at the end, the model as transformers reads it."""
-        state = self.engine.full_state_dict() if with_weights else {}
         with tempfile.TemporaryDirectory(prefix="ray-sft-checkpoint-") as name:
             folder = Path(name)
-            self.engine.save(folder, step=step)
-            if with_weights and self.rank == 0:
-                self._save_weights(folder / WEIGHTS, state)
+            self.engine.save(folder, progress={"step": step, "best": self.best.state()})
+            has_best = self.best.keeps and self.best.step > 0
+            if has_best and self.rank == 0:
+                self.best.copy_weights(folder, finished_as=WEIGHTS if is_last else "")
+            elif is_last and not has_best:
+                self._write_weights(folder / WEIGHTS)
             self._save(folder, step)
+
+    def _write_weights(self, folder: Path) -> None:
+        """The weights of now, whole, by rank 0; every rank must call it."""
+        state = self.engine.full_state_dict()
+        if self.rank == 0:
+            self._save_weights(folder, state)
 
     def _save_weights(self, folder: Path, state: dict[str, torch.Tensor]) -> None:
         """The model with its adapters merged; the trained module's own weights may be parts."""

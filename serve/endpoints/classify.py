@@ -36,7 +36,7 @@ class ClassifyRequest(TextsRequest):
 
 
 class Classification(BaseModel):
-    """The answer to one text: its most probable label, or of several-label models all that apply."""
+    """The answer to one text: its most probable label, or all ``labels`` that apply."""
 
     index: int
     label: str | None = None
