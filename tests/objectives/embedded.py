@@ -41,3 +41,8 @@ def embedded_inputs(model, run):
     with step.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach())):
         run()
     return seen
+
+
+def lengths_of(vectors):
+    """The length of each row's vectors taken together, (batch, 1, 1)."""
+    return vectors.flatten(1).norm(dim=1)[:, None, None]

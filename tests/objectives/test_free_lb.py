@@ -5,13 +5,9 @@ import torch
 
 from ray_sft.objectives import FreeLb
 from tests.factories import TASKS, sequence_classification
-from tests.objectives.embedded import STOCK, Inputs, batch_of, plain_loss
+from tests.objectives.embedded import STOCK, Inputs, batch_of, lengths_of, plain_loss
 
 EPSILON, STEP = 0.5, 0.3
-
-
-def lengths_of(vectors):
-    return vectors.flatten(1).norm(dim=1)[:, None, None]
 
 
 @pytest.mark.parametrize("kind", STOCK, ids=lambda kind: kind.__name__)
