@@ -55,7 +55,7 @@ def test_a_kind_that_stands_twice_is_refused():
         {"kind": "fgm", "epsilon": -1.0},
         {"kind": "fgm", "weight": -1.0},
         {"kind": "fgm", "eps": 1.0},
-        {"kind": "pgd"},
+        {"kind": "unheard_of"},
     ],
     ids=str,
 )
