@@ -36,13 +36,19 @@ class Mixture:
 
     def siblings(self, sample: int) -> range:
         """The ids of all samples of the task that ``sample`` belongs to."""
-        place = int(np.searchsorted(self._ends, sample, side="right"))
-        return range(int(self._ends[place - 1]) if place else 0, int(self._ends[place]))
+        return self._ids(self._place(sample))
 
     def examples(self, samples: Sequence[int]) -> list[Example]:
         """The examples of some ids, in that order."""
         found = []
         for sample in samples:
-            place = int(np.searchsorted(self._ends, sample, side="right"))
-            found += self._stores[place].examples([sample - self.siblings(sample).start])
+            place = self._place(sample)
+            found += self._stores[place].examples([sample - self._ids(place).start])
         return found
+
+    def _place(self, sample: int) -> int:
+        """Which task a sample belongs to."""
+        return int(np.searchsorted(self._ends, sample, side="right"))
+
+    def _ids(self, place: int) -> range:
+        return range(int(self._ends[place - 1]) if place else 0, int(self._ends[place]))

@@ -10,7 +10,20 @@ import numpy as np
 from pydantic import BaseModel, Field, field_validator
 
 from ray_sft.core import DataError
-from ray_sft.tasks.base import Array, Encoded, Example, Head, Processor, Rejected, Row, Task
+from ray_sft.tasks.base import (
+    IGNORED,
+    Array,
+    Batch,
+    Encoded,
+    Example,
+    Head,
+    Outputs,
+    Processor,
+    Rejected,
+    Row,
+    Task,
+    pad,
+)
 from ray_sft.tasks.token_ids import token_ids
 
 __all__ = ["ClassificationRequest", "LabelScore", "LabelledText"]
@@ -136,3 +149,38 @@ class LabelledText(Task):
         if labels is not None:
             arrays["labels"] = labels
         return Example(arrays, length=len(ids), truncated=truncated)
+
+    def inputs(self, examples: Sequence[Example], processor: Processor) -> Batch:
+        """``input_ids`` and ``attention_mask`` (batch, tokens), padded on the right."""
+        ids = [example.arrays["input_ids"] for example in examples]
+        return {
+            "input_ids": pad(ids, processor.pad_token_id),
+            "attention_mask": pad([np.ones(len(array), dtype=np.int64) for array in ids], 0),
+        }
+
+    def num_targets(self, batch: Batch) -> int:
+        """The number of labelled rows; of decisions where every label is one."""
+        return int((batch["labels"] != IGNORED).sum())
+
+    def without_targets(self, batch: Batch) -> Batch:
+        """See `Task.without_targets`."""
+        return batch | {"labels": np.full_like(batch["labels"], IGNORED)}
+
+    def decode(
+        self, outputs: Outputs, examples: Sequence[Example], processor: Processor
+    ) -> list[BaseModel]:
+        """The response that `response` makes of each example's probabilities."""
+        del processor
+        return [
+            self.response(probabilities)
+            for probabilities, _ in zip(outputs["probabilities"], examples, strict=True)
+        ]
+
+    @abstractmethod
+    def response(self, probabilities: Array) -> BaseModel:
+        """The answer that probabilities of the labels, (labels,), stand for."""
+
+    def scores(self, probabilities: Array) -> list[LabelScore]:
+        """Every label with its probability, most probable first."""
+        order = np.argsort(-probabilities, kind="stable")
+        return [LabelScore(label=self.labels[i], score=float(probabilities[i])) for i in order]

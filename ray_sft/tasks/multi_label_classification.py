@@ -23,7 +23,6 @@ from ray_sft.tasks.base import (
     Rejected,
     Runner,
     TensorBatch,
-    pad,
 )
 from ray_sft.tasks.labelled_text import LabelledText, LabelScore
 
@@ -134,22 +133,9 @@ class MultiLabelClassification(LabelledText):
 
     def collate(self, examples: Sequence[Example], processor: Processor) -> Batch:
         """``input_ids`` and ``attention_mask`` (batch, tokens), ``labels`` (batch, labels)."""
-        ids = [example.arrays["input_ids"] for example in examples]
         unknown = np.full(len(self.labels), IGNORED, dtype=np.int64)
         labels = [example.arrays.get("labels", unknown) for example in examples]
-        return {
-            "input_ids": pad(ids, processor.pad_token_id),
-            "attention_mask": pad([np.ones(len(array), dtype=np.int64) for array in ids], 0),
-            "labels": np.stack(labels).astype(np.int64),
-        }
-
-    def num_targets(self, batch: Batch) -> int:
-        """The number of decisions: every label of every labelled row."""
-        return int((batch["labels"] != IGNORED).sum())
-
-    def without_targets(self, batch: Batch) -> Batch:
-        """See `Task.without_targets`."""
-        return batch | {"labels": np.full_like(batch["labels"], IGNORED)}
+        return self.inputs(examples, processor) | {"labels": np.stack(labels).astype(np.int64)}
 
     def loss(self, model: torch.nn.Module, batch: TensorBatch) -> Loss:
         """Summed binary cross-entropy of all decisions."""
@@ -167,19 +153,9 @@ class MultiLabelClassification(LabelledText):
         logits = model({name: batch[name] for name in ("input_ids", "attention_mask")})["logits"]
         return {"probabilities": np.exp(-np.logaddexp(0, -logits))}
 
-    def decode(
-        self, outputs: Outputs, examples: Sequence[Example], processor: Processor
-    ) -> list[BaseModel]:
-        """A `MultiLabelResponse` per example."""
-        del processor
-        return [
-            self._response(probabilities)
-            for probabilities, _ in zip(outputs["probabilities"], examples, strict=True)
-        ]
-
-    def _response(self, probabilities: Array) -> MultiLabelResponse:
-        order = np.argsort(-probabilities, kind="stable")
-        scores = [LabelScore(label=self.labels[i], score=float(probabilities[i])) for i in order]
+    def response(self, probabilities: Array) -> MultiLabelResponse:
+        """See `LabelledText.response`."""
+        scores = self.scores(probabilities)
         applying = [item.label for item in scores if item.score >= self.threshold]
         return MultiLabelResponse(labels=applying, scores=scores)
 

@@ -19,7 +19,6 @@ from ray_sft.tasks.base import (
     Rejected,
     Runner,
     TensorBatch,
-    pad,
 )
 from ray_sft.tasks.labelled_text import ClassificationRequest, LabelledText, LabelScore
 
@@ -112,21 +111,8 @@ class SequenceClassification(LabelledText):
 
     def collate(self, examples: Sequence[Example], processor: Processor) -> Batch:
         """``input_ids`` and ``attention_mask`` (batch, tokens), ``labels`` (batch,)."""
-        ids = [example.arrays["input_ids"] for example in examples]
-        batch = {
-            "input_ids": pad(ids, processor.pad_token_id),
-            "attention_mask": pad([np.ones(len(array), dtype=np.int64) for array in ids], 0),
-        }
         labels = [int(example.arrays.get("labels", IGNORED)) for example in examples]
-        return batch | {"labels": np.asarray(labels, dtype=np.int64)}
-
-    def num_targets(self, batch: Batch) -> int:
-        """The number of labelled rows."""
-        return int((batch["labels"] != IGNORED).sum())
-
-    def without_targets(self, batch: Batch) -> Batch:
-        """See `Task.without_targets`."""
-        return batch | {"labels": np.full_like(batch["labels"], IGNORED)}
+        return self.inputs(examples, processor) | {"labels": np.asarray(labels, dtype=np.int64)}
 
     def loss(self, model: torch.nn.Module, batch: TensorBatch) -> Loss:
         """Summed cross-entropy over labelled rows."""
@@ -144,19 +130,9 @@ class SequenceClassification(LabelledText):
         exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return {"probabilities": exponentials / exponentials.sum(axis=-1, keepdims=True)}
 
-    def decode(
-        self, outputs: Outputs, examples: Sequence[Example], processor: Processor
-    ) -> list[BaseModel]:
-        """A `ClassificationResponse` per example."""
-        del processor
-        return [
-            self._response(probabilities)
-            for probabilities, _ in zip(outputs["probabilities"], examples, strict=True)
-        ]
-
-    def _response(self, probabilities: Array) -> ClassificationResponse:
-        order = np.argsort(-probabilities, kind="stable")
-        scores = [LabelScore(label=self.labels[i], score=float(probabilities[i])) for i in order]
+    def response(self, probabilities: Array) -> ClassificationResponse:
+        """See `LabelledText.response`."""
+        scores = self.scores(probabilities)
         return ClassificationResponse(label=scores[0].label, score=scores[0].score, scores=scores)
 
     def metrics(self) -> Metrics:

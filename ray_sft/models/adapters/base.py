@@ -21,7 +21,7 @@ from ray_sft.tasks import Task
 if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTuner
 
-__all__ = ["Adapter"]
+__all__ = ["Adapter", "linear_layers"]
 
 _TRAINED_HEADS = ("sequence_classification", "token_classification", "matching")
 
@@ -53,6 +53,15 @@ class Adapter(Config, ABC):
     @abstractmethod
     def _tune(self, module: nn.Module, prefix: str) -> "BaseTuner":
         """Puts adapters into the part of ``module`` whose names begin with ``prefix``."""
+
+
+def linear_layers(module: nn.Module, prefix: str) -> list[str]:
+    """The names of all linear layers that begin with ``prefix``."""
+    return [
+        name
+        for name, layer in module.named_modules()
+        if name.startswith(prefix) and isinstance(layer, nn.Linear)
+    ]
 
 
 def _backbone_prefix(module: Any) -> str:

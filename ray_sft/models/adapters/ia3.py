@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from torch import nn
 
 from ray_sft.core import ConfigError
-from ray_sft.models.adapters.base import Adapter
+from ray_sft.models.adapters.base import Adapter, linear_layers
 
 if TYPE_CHECKING:
     from peft import IA3Model
@@ -35,11 +35,7 @@ class Ia3(Adapter):
         """See `Adapter`."""
         from peft import IA3Config, IA3Model  # takes seconds, and few runs need it
 
-        linear = [
-            name
-            for name, layer in module.named_modules()
-            if name.startswith(prefix) and isinstance(layer, nn.Linear)
-        ]
+        linear = linear_layers(module, prefix)
         found = [
             [name for name in linear if _ends(name, endings) and not _ends(name, (_NOT_SECOND,))]
             for endings in (_KEYS, _VALUES, _SECOND)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from ray_sft.core import ConfigError
-from ray_sft.models.adapters.base import Adapter
+from ray_sft.models.adapters.base import Adapter, linear_layers
 
 if TYPE_CHECKING:
     from peft import LoraConfig, LoraModel
@@ -35,11 +35,7 @@ class LowRank(Adapter):
         """See `Adapter`."""
         from peft import LoraConfig, LoraModel  # takes seconds, and few runs need it
 
-        targets = [
-            name
-            for name, layer in module.named_modules()
-            if name.startswith(prefix) and isinstance(layer, nn.Linear)
-        ]
+        targets = linear_layers(module, prefix)
         if not targets:
             raise ConfigError(
                 f"adapter: {type(module).__name__} has no linear layers below '{prefix}'. "
