@@ -95,9 +95,10 @@ def check(
     with _reported():
         from tempfile import TemporaryDirectory
 
-        from ray_sft.pipeline import Pipeline, check_recipe
+        from ray_sft.pipeline import Pipeline
         from ray_sft.ray_session import start_ray
         from ray_sft.recipe import load_recipe
+        from ray_sft.resolve import check_recipe
         from ray_sft.run_folder import RunFolder
         from ray_sft.show import ProgressWatcher, show_recipe
         from ray_sft.show_data import show_data
@@ -123,9 +124,9 @@ def augment(
     """Write the training rows of a recipe and their changed copies, to look at or use elsewhere."""
     with _reported():
         from ray_sft.augment import write_augmented_rows
-        from ray_sft.pipeline import check_recipe
         from ray_sft.ray_session import start_ray
         from ray_sft.recipe import load_recipe
+        from ray_sft.resolve import check_recipe
 
         loaded = load_recipe(recipe, overrides or [])
         with start_ray():
@@ -349,10 +350,11 @@ def _pipeline(recipe: str, overrides: list[str] | None, runs_dir: Path) -> Itera
     """A pipeline with Ray, progress bars and the run's log; the report is written at the end."""
     with _reported():
         from ray_sft.core.logs import log_to_file
-        from ray_sft.pipeline import Pipeline, check_recipe
+        from ray_sft.pipeline import Pipeline
         from ray_sft.ray_session import start_ray
         from ray_sft.recipe import load_recipe
         from ray_sft.report import write_report
+        from ray_sft.resolve import check_recipe
         from ray_sft.run_folder import RunFolder
         from ray_sft.show import ProgressWatcher, show_reports
 

@@ -8,43 +8,34 @@ inputs have not changed is not run again.
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from ray_sft.bundle import Bundle, BundleWriter, Manifest
+from ray_sft.bundle import Bundle
 from ray_sft.compression import Compress, StepReport, compress
-from ray_sft.core import BundleError
+from ray_sft.core import BundleError, DataError
 from ray_sft.data import (
     SampleStore,
-    iterate_rows,
     iterate_texts,
     prepare,
-    resolve_task,
     write_rejected,
 )
-from ray_sft.evaluation import evaluate, model_card
-from ray_sft.inference import Predictor, record_samples
-from ray_sft.models import (
-    FROM_SCRATCH,
-    check_model,
-    load_processor,
-    locate,
-    save_from_scratch,
-)
+from ray_sft.models import FROM_SCRATCH, save_from_scratch
 from ray_sft.objectives import Distillation
 from ray_sft.ray_session import cluster_cpus
 from ray_sft.recipe import EarlierStage, Recipe
 from ray_sft.run_folder import RunFolder, StageReport, fingerprint
 from ray_sft.stage_reports import bundle_report, data_report, train_report
+from ray_sft.starting_point import StartingPoint, relearned
 from ray_sft.tasks import Example
-from ray_sft.training import train_model
+from ray_sft.trained_bundle import experience_of, write_trained_bundle
+from ray_sft.training import Continual, Former, train_model
 
-__all__ = ["Pipeline", "Watcher", "check_recipe"]
+__all__ = ["Pipeline", "Watcher"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,48 +59,17 @@ class Watcher(Protocol):
         """A stage is done, or was already."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """Where a stage's model begins."""
-
-    model: str
-    processor: str
-    fingerprint: str
-
-
-def check_recipe(recipe: Recipe) -> Recipe:
-    """The recipe with its tasks resolved against the data; nothing is written or trained.
-
-    Raises:
-        RaySFTError: whatever would make the run fail before training.
-    """
-    if recipe.model not in FROM_SCRATCH:
-        check_model(locate(recipe.model))
-    for stage in recipe.stages():
-        for part in (*stage.augment, stage.gate, stage.quality):
-            part.check()
-    resolved = {
-        stage.name: {
-            name: resolve_task(task, stage.data[name], name=name)
-            for name, task in stage.tasks.items()
-        }
-        for stage in recipe.stages()
-    }
-    before = tuple(
-        stage.model_copy(update={"tasks": resolved[stage.name]}) for stage in recipe.before
-    )
-    return recipe.model_copy(update={"tasks": resolved["trained"], "before": before})
-
-
 class Pipeline:
     """One run of a recipe in its folder."""
 
     def __init__(self, recipe: Recipe, folder: RunFolder, watcher: Watcher) -> None:
-        """A run of ``recipe``, as `check_recipe` resolved it."""
+        """A run of ``recipe``, as `ray_sft.resolve.check_recipe` made it."""
         self.recipe = recipe
         self.folder = folder
         self.watcher = watcher
         self.reports: list[StageReport] = []
+        self._shards: list[tuple[str, Path]] = []
+        """The prepared splits by what people call them, for the list of rejected rows."""
         folder.write_recipe(recipe.model_dump(mode="json"))
 
     def prepare(self) -> None:
@@ -117,7 +77,10 @@ class Pipeline:
         start = self._initial()
         for stage in self.recipe.stages():
             self._prepare(stage, start)
-        write_rejected(self._shards(), self.folder.rejected)
+            former = start.experiences if stage.continual else ()
+            learned = (*former, experience_of(self.recipe, stage))
+            start = replace(start, experiences=learned)
+        write_rejected(self._shards, self.folder.rejected)
 
     def train(self) -> Bundle:
         """All training stages; the last one's bundle."""
@@ -125,8 +88,8 @@ class Pipeline:
         for stage in self.recipe.stages():
             self._prepare(stage, start)
             bundle = self._train(stage, start)
-            start = _Start(str(bundle.path), str(bundle.processor_dir), bundle.fingerprint)
-        write_rejected(self._shards(), self.folder.rejected)
+            start = StartingPoint.of(bundle)
+        write_rejected(self._shards, self.folder.rejected)
         return bundle
 
     def compress(self, bundle: Bundle) -> list[StageReport]:
@@ -199,6 +162,19 @@ class Pipeline:
             on_record=partial(self.watcher.record, "compress"),
             teacher=str(teacher.model_dir),
             distillation=distillation,
+            former=self._replay(stage, teacher),
+        )
+
+    def _replay(self, stage: EarlierStage, bundle: Bundle) -> Former | None:
+        """Earlier rows beside those of ``stage``, for whatever is trained from its ``bundle``."""
+        if stage.continual is None:
+            return None
+        again = relearned(stage, bundle.manifest.experiences[:-1])
+        dirs = [self._dirs(one, "train") for _, one in again]
+        return Former(
+            Continual(replay=stage.continual.replay),
+            {name: tuple(str(each[name].resolve()) for each in dirs) for name in stage.tasks},
+            num_known={},
         )
 
     def _stage(
@@ -221,12 +197,11 @@ class Pipeline:
         self.reports.append(report)
         return report
 
-    def _initial(self) -> _Start:
+    def _initial(self) -> StartingPoint:
         """Where the first stage starts: found, or made from scratch for the run's text."""
         name = self.recipe.model
         if name not in FROM_SCRATCH:
-            source = locate(name)
-            return _Start(source.model, source.processor, fingerprint(name))
+            return StartingPoint.named(name)
         stages = self.recipe.stages()
         rows = {name: stages[0].data[name].train for name in stages[0].tasks}
         max_length = max(
@@ -252,13 +227,24 @@ class Pipeline:
             return StageReport(stage="initial", seconds=0)
 
         self._stage("initial", inputs, work, outputs=[out_dir / "config.json"])
-        return _Start(str(out_dir), str(out_dir), inputs)
+        return StartingPoint(str(out_dir), str(out_dir), inputs)
 
-    def _prepare(self, stage: EarlierStage, start: _Start) -> None:
+    def _prepare(self, stage: EarlierStage, start: StartingPoint) -> None:
         for name in stage.tasks:
             self._prepare_task(stage, name, start)
+        if stage.continual is None:
+            return
+        for experience, again in relearned(stage, start.experiences):
+            try:
+                for name in again.tasks:
+                    self._prepare_task(again, name, start)
+            except DataError as error:
+                raise DataError(
+                    f"{error} The rows belong to the earlier training '{experience.name}', which "
+                    "continual measures and replays: put them back, or leave continual out."
+                ) from None
 
-    def _prepare_task(self, stage: EarlierStage, name: str, start: _Start) -> None:
+    def _prepare_task(self, stage: EarlierStage, name: str, start: StartingPoint) -> None:
         out_dir = self._task_dir(stage.name, name)
         inputs = self._data_inputs(stage, name, start)
         report_name = f"{stage.name}-{name}" if len(stage.tasks) > 1 else stage.name
@@ -280,8 +266,11 @@ class Pipeline:
         self._stage(
             f"data-{report_name}", inputs, work, outputs=[out_dir / "train", out_dir / "eval"]
         )
+        self._shards += [
+            (f"{stage.name}/{name}/{split}", out_dir / split) for split in ("train", "eval")
+        ]
 
-    def _data_inputs(self, stage: EarlierStage, name: str, start: _Start) -> str:
+    def _data_inputs(self, stage: EarlierStage, name: str, start: StartingPoint) -> str:
         return fingerprint(
             {split: source.fingerprint() for split, source in stage.data[name].items().items()},
             stage.tasks[name].model_dump(mode="json"),
@@ -294,14 +283,16 @@ class Pipeline:
         """Where the encoded shards of a task are."""
         return self.folder.data_dir(stage) / task
 
-    def _train(self, stage: EarlierStage, start: _Start) -> Bundle:
+    def _train(self, stage: EarlierStage, start: StartingPoint) -> Bundle:
         inputs = fingerprint(
             {name: self._data_inputs(stage, name, start) for name in stage.tasks},
             stage.train.model_dump(mode="json"),
             [item.model_dump(mode="json") for item in stage.objectives],
             stage.adapter.model_dump(mode="json") if stage.adapter else None,
+            stage.continual.model_dump(mode="json") if stage.continual else None,
         )
         path = self.folder.bundles_dir / stage.name
+        earlier = relearned(stage, start.experiences)
 
         def work() -> StageReport:
             records: list[dict[str, Any]] = []
@@ -310,80 +301,48 @@ class Pipeline:
                 records.append(dict(record))
                 self.watcher.record(stage.name, record)
 
+            out_dir = self.folder.train_dir(stage.name)
+            model = start.model_with_room(stage, out_dir / "start")
+            former = start.former(
+                stage,
+                model=model,
+                data_dirs=[self._dirs(again, "train") for _, again in earlier],
+                out_dir=out_dir,
+            )
             weights = train_model(
                 stage.tasks,
                 stage.train,
-                model=locate(start.model).model,
+                model=model,
                 processor=start.processor,
                 data_dirs={name: self._task_dir(stage.name, name) for name in stage.tasks},
-                out_dir=self.folder.train_dir(stage.name),
+                out_dir=out_dir,
                 name=f"run-{inputs[:12]}",
                 on_record=on_record,
                 objectives=stage.objectives,
                 adapter=stage.adapter,
+                former=former,
             )
-            bundle = self._write_bundle(stage, start, weights, path)
+            bundle = write_trained_bundle(
+                path,
+                self.recipe,
+                stage,
+                weights=weights,
+                processor=start.processor,
+                parent=start.bundle,
+                eval_dirs=self._dirs(stage, "eval"),
+                earlier=[(one, self._dirs(again, "eval")) for one, again in earlier],
+            )
             return train_report(stage.name, bundle, records)
 
         self._stage(f"train-{stage.name}", inputs, work, outputs=[path])
         return Bundle.open(path)
 
-    def _write_bundle(
-        self, stage: EarlierStage, start: _Start, weights: Path, path: Path
-    ) -> Bundle:
-        parent = Path(start.model)
-        manifest = Manifest(
-            name=self.recipe.name,
-            variant=stage.name,
-            format="torch",
-            tasks=stage.tasks,
-            parent=Bundle.open(parent).fingerprint
-            if (parent / "manifest.json").is_file()
-            else None,
-            recipe=self.recipe.model_dump(mode="json"),
-            data={
-                f"{name}/{split}": source.fingerprint()
-                for name, splits in stage.data.items()
-                for split, source in splits.items().items()
-            },
-            properties={"precision": "fp32"},
-        )
-        with BundleWriter(path) as writer:
-            shutil.copytree(weights, writer.model_dir, dirs_exist_ok=True)
-            load_processor(start.processor).save_pretrained(writer.processor_dir)
-            draft = writer.draft(manifest)
-            predictors = Predictor.each(draft, num_threads=os.cpu_count() or 1)
-            figures = {
-                f"{name}/{key}": value
-                for name, predictor in predictors.items()
-                for key, value in evaluate(
-                    predictor.task,
-                    predictor.runner,
-                    predictor.processor,
-                    self._eval_examples(stage.name, name),
-                ).items()
-            }
-            manifest = manifest.model_copy(update={"metrics": figures})
-            writer.write_samples(
-                sample
-                for name, predictor in predictors.items()
-                for sample in record_samples(
-                    predictor, iterate_rows(stage.data[name].eval, stage.quality)
-                )
-            )
-            writer.write_card(model_card(manifest, {stage.name: figures}))
-            return writer.finish(manifest)
+    def _dirs(self, stage: EarlierStage, split: str) -> dict[str, Path]:
+        """By task, where the encoded rows of a split are."""
+        return {name: self._task_dir(stage.name, name) / split for name in stage.tasks}
 
     def _eval_examples(self, stage: str, task: str) -> list[Example]:
         return SampleStore(self._task_dir(stage, task) / "eval").all()
-
-    def _shards(self) -> list[tuple[str, Path]]:
-        return [
-            (f"{stage.name}/{name}/{split}", self._task_dir(stage.name, name) / split)
-            for stage in self.recipe.stages()
-            for name in stage.tasks
-            for split in ("train", "eval")
-        ]
 
 
 def _are_whole(outputs: list[Path]) -> bool:

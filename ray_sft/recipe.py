@@ -12,7 +12,7 @@ from ray_sft.models import AnyAdapter
 from ray_sft.objectives import EmbeddingMixup, Objectives
 from ray_sft.recipes import find_recipe
 from ray_sft.tasks import AnyTask
-from ray_sft.training import Train
+from ray_sft.training import Continual, Train
 
 __all__ = ["EarlierStage", "Recipe", "Stage", "load_recipe"]
 
@@ -40,6 +40,17 @@ class Stage(Config):
     """Train an adapter instead of the whole model; it is merged at the end."""
     train: Train = Train()
     """How to train."""
+    continual: Continual | None = None
+    """Go on from a bundle without losing what it knows; leave it out to learn these rows alone."""
+
+    @model_validator(mode="after")
+    def _weights_can_be_held(self) -> Self:
+        if self.adapter and self.continual and self.continual.ewc:
+            raise ValueError(
+                "continual: ewc holds the weights of the whole model, of which an adapter trains "
+                "none. Leave ewc or adapter out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tasks_can_share(self) -> Self:

@@ -66,6 +66,8 @@ def _plots(folder: RunFolder, reports: Sequence[StageReport]) -> list[tuple[str,
             for name in ("labels", "languages", "reasons"):
                 if counts[name]:
                     plots.append((f"{title}: {name}", _count_plot(counts[name])))
+        if trainings := report.details.get("trainings"):
+            plots.append((f"{report.stage}: what is left", _trainings_plot(trainings)))
         stage = report.stage.removeprefix("train-")
         path = folder.train_dir(stage) / "metrics.jsonl"
         if report.stage.startswith("train-") and path.is_file():
@@ -84,6 +86,23 @@ def _loss_plot(records: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats)")
     axes.legend()
+    return _svg(figure)
+
+
+def _trainings_plot(trainings: Sequence[Mapping[str, Any]]) -> str:
+    """The main figure on the rows of each training, from that training to the last one."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    longest = max(len(training["figures"]) for training in trainings)
+    for training in trainings:
+        figures = training["figures"]
+        after = [longest - len(figures) + number + 1 for number in range(len(figures))]
+        label = _short(f"{training['name']} {training['task']}")
+        axes.plot(after, figures, "o-", label=label)
+    axes.set_xticks(range(1, longest + 1))
+    axes.set_xlabel("after training")
+    axes.set_ylabel("main figure")
+    axes.legend(fontsize="small")
     return _svg(figure)
 
 

@@ -103,6 +103,9 @@ def show_reports(console: Console, folder: RunFolder, reports: Sequence[StageRep
     for name, figures in _by_task(last.quality).items():
         if any(figure.startswith("f1[") for figure in figures):
             console.print(_label_table(f"{last.stage} {name}".strip(), figures))
+    for report in reports:
+        if trainings := report.details.get("trainings"):
+            console.print(_trainings_table(report.stage, trainings))
     console.print(f"report: {folder.path / 'report.html'}", soft_wrap=True)
 
 
@@ -124,6 +127,21 @@ def _label_table(title: str, figures: Mapping[str, float]) -> Table:
     for row in entity_table(figures):
         shares = (f"{share:.4f}" for share in (row.precision, row.recall, row.f1))
         table.add_row(Text(row.label), *shares, str(row.support))
+    return table
+
+
+def _trainings_table(stage: str, trainings: Sequence[Mapping[str, Any]]) -> Table:
+    """What became of the main figure on the rows of each training."""
+    table = Table(title=f"{stage}: what is left of each training")
+    for column in ("training", "task"):
+        table.add_column(column)
+    for column in ("just after", "before this one", "now"):
+        table.add_column(column, justify="right")
+    for training in trainings:
+        figures = training["figures"]
+        before = f"{figures[-2]:.4f}" if len(figures) > 1 else ""
+        cells = (Text(training["name"]), Text(training["task"]), f"{figures[0]:.4f}", before)
+        table.add_row(*cells, f"{figures[-1]:.4f}")
     return table
 
 

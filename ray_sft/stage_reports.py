@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ray_sft.bundle import Bundle
+from ray_sft.bundle import Bundle, Manifest
 from ray_sft.compression import StepReport
 from ray_sft.data import DataSummary
+from ray_sft.evaluation import retention
 from ray_sft.run_folder import StageReport
 
 __all__ = ["bundle_report", "data_report", "train_report"]
@@ -24,14 +25,40 @@ def train_report(stage: str, bundle: Bundle, records: Sequence[Mapping[str, Any]
         stage=f"train-{stage}",
         seconds=0,
         size_bytes=bundle.num_bytes,
-        quality=_quality(bundle.manifest.metrics),
+        quality=_quality(bundle.manifest.metrics | _retained(bundle.manifest)),
         speed={"tokens_per_s": rates[len(rates) // 2]} if rates else {},
         details={
             "num_steps": int(steps[-1]["step"]) if steps else 0,
             # of all positions that were computed, so that a change of packing can be judged
             "padding": sum(record["padding"] for record in steps) / max(1, len(steps)),
+            "trainings": _trainings(bundle.manifest),
         },
     )
+
+
+def _trainings(manifest: Manifest) -> list[dict[str, Any]]:
+    """By training, the oldest first, and task: the main figure after it and after later ones."""
+    if len(manifest.experiences) < 2:
+        return []
+    return [
+        {"name": one.name, "task": task, "figures": [found[task] for found in one.figures]}
+        for task in manifest.tasks
+        for one in manifest.experiences
+    ]
+
+
+def _retained(manifest: Manifest) -> dict[str, float]:
+    """By task, what is left of earlier trainings; nothing where there were none."""
+    trainings = _trainings(manifest)
+    figures: dict[str, float] = {}
+    for name, task in manifest.tasks.items():
+        main, direction = task.main_metric
+        rows = [training["figures"] for training in trainings if training["task"] == name]
+        if rows:
+            found = retention(rows, higher_is_better=direction == "max")
+            figures[f"{name}/average_{main}"] = found.pop("average")
+            figures |= {f"{name}/{figure}": value for figure, value in found.items()}
+    return figures
 
 
 def bundle_report(step: StepReport, *, cached: bool) -> StageReport:

@@ -7,8 +7,8 @@ samples.jsonl   requests with expected responses
 README.md       model card
 """
 
-from ray_sft.bundle.manifest import Format, Manifest
+from ray_sft.bundle.manifest import Experience, Format, Manifest
 from ray_sft.bundle.reader import Bundle
 from ray_sft.bundle.writer import BundleWriter
 
-__all__ = ["Bundle", "BundleWriter", "Format", "Manifest"]
+__all__ = ["Bundle", "BundleWriter", "Experience", "Format", "Manifest"]

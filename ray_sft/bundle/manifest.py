@@ -13,6 +13,7 @@ from ray_sft.tasks import AnyTask
 __all__ = [
     "MANIFEST",
     "SCHEMA_VERSION",
+    "Experience",
     "FileEntry",
     "Format",
     "Manifest",
@@ -46,6 +47,21 @@ class FileEntry(Config):
     """Size in bytes."""
 
 
+class Experience(Config):
+    """A training that a model has been through, so that later ones can replay and measure it."""
+
+    name: str
+    """The recipe's name, and the stage's where it had several."""
+    tasks: tuple[str, ...]
+    """What was learned, by the names of the tasks."""
+    data: dict[str, Any]
+    """By task, where the rows of training and evaluation are, as the recipe said."""
+    quality: dict[str, Any]
+    """Which of these rows are used, as the recipe said."""
+    figures: tuple[dict[str, float], ...]
+    """By task, the main figure on the evaluation rows: just after, then after each later one."""
+
+
 class Manifest(Config):
     """Written last, so a folder with a manifest is a whole bundle."""
 
@@ -67,6 +83,8 @@ class Manifest(Config):
     """Fingerprints of the data, by ``task/split``."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """Figures on the evaluation data, by ``task/metric``, measured on this very bundle."""
+    experiences: tuple[Experience, ...] = ()
+    """What the model was trained on since it was last asked to forget nothing, the oldest first."""
     properties: dict[str, Any] = Field(default_factory=dict)
     """What a pass wants to tell: precision, speed, the operators of the optimised graph."""
     libraries: dict[str, str] = Field(default_factory=dict)

@@ -42,8 +42,12 @@ class DataSummary(Config):
     """By kind, some of what augmentation made of the training rows."""
 
 
-def resolve_task(task: AnyTask, splits: Splits, *, name: str) -> AnyTask:
+def resolve_task(
+    task: AnyTask, splits: Splits, *, name: str, former: AnyTask | None = None
+) -> AnyTask:
     """``task`` with what it reads from the training data, checked against the evaluation data.
+
+    ``former``, of the same kind, is the task of a model that is trained further.
 
     Raises:
         DataError: a missing file or column, or values that only evaluation has.
@@ -53,7 +57,7 @@ def resolve_task(task: AnyTask, splits: Splits, *, name: str) -> AnyTask:
     columns = task.observed_columns()
     if not columns:
         return task
-    resolved = task.resolve(column_values(splits.train, columns))
+    resolved: AnyTask = task.resolve(column_values(splits.train, columns), former)  # type: ignore[arg-type] # same kind
     resolved.check_values(column_values(splits.eval, columns), split="eval")
     return resolved
 

@@ -14,6 +14,7 @@ from ray_sft.models.from_scratch import (
     train_tokenizer,
     train_wordpiece,
 )
+from ray_sft.models.grow import save_grown
 from ray_sft.models.heads import HeadedEncoder, HeadView, uses_heads
 from ray_sft.models.layers import layers_of
 from ray_sft.models.load import (
@@ -24,6 +25,7 @@ from ray_sft.models.load import (
     load_tasks,
     locate,
     model_config,
+    opened_bundle,
 )
 from ray_sft.models.segmented import use_segmented_attention
 from ray_sft.models.unpadded import leave_out_padding
@@ -51,7 +53,9 @@ __all__ = [
     "load_tasks",
     "locate",
     "model_config",
+    "opened_bundle",
     "save_from_scratch",
+    "save_grown",
     "save_tiny_llama",
     "tiny_llama_config",
     "tiny_pegasus_config",

@@ -41,6 +41,7 @@ __all__ = [
     "load_tasks",
     "locate",
     "model_config",
+    "opened_bundle",
 ]
 
 _UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
@@ -82,8 +83,7 @@ def locate(reference: str) -> ModelSource:
         path = path.resolve()  # workers run in other folders
     if reference.startswith("embedded/") and not path.exists():
         raise ConfigError(f"model '{reference}' does not exist: {_EMBEDDED} are embedded.")
-    if (path / MANIFEST).is_file():
-        bundle = Bundle.open(path)
+    if bundle := opened_bundle(reference):
         if bundle.manifest.format != "torch":
             raise BundleError(
                 f"bundle '{path}' holds an ONNX graph, which cannot be trained. "
@@ -98,6 +98,16 @@ def locate(reference: str) -> ModelSource:
             f"(owner/name), or one of {_EMBEDDED}."
         )
     return ModelSource(reference, reference)
+
+
+def opened_bundle(reference: str) -> Bundle | None:
+    """The bundle that a reference stands for, if it is one.
+
+    Raises:
+        BundleError: it is damaged.
+    """
+    path = Path(reference).expanduser()
+    return Bundle.open(path.resolve()) if (path / MANIFEST).is_file() else None
 
 
 def load_processor(reference: str | Path) -> Processor:
@@ -164,7 +174,8 @@ def load_model(reference: str, task: Task, *, processor: Processor) -> torch.nn.
         raise ConfigError(
             f"the weights of model '{reference}' do not have the shapes that its configuration "
             f"and the task ask for ({_head_size(options)}). A classifier that was trained on "
-            "another number of labels cannot be continued: start from the model it came from."
+            "another number of labels can be continued by 'continual', which adds labels to it; "
+            "else start from the model it came from."
         ) from None
     _freeze_constants(model)
     _check_fit(model, reference, {"": task}, processor)

@@ -14,10 +14,13 @@ from pydantic import AfterValidator, Field
 from ray_sft.objectives.base import Objective, each_kind_once, wrap_all
 from ray_sft.objectives.distillation import Distillation
 from ray_sft.objectives.embedding_mixup import EmbeddingMixup
+from ray_sft.objectives.ewc import Ewc
 from ray_sft.objectives.fgm import Fgm
+from ray_sft.objectives.fisher import fisher_information
 from ray_sft.objectives.focal_loss import FocalLoss
 from ray_sft.objectives.free_lb import FreeLb
 from ray_sft.objectives.label_smoothing import LabelSmoothing
+from ray_sft.objectives.learning_without_forgetting import LearningWithoutForgetting
 from ray_sft.objectives.neftune import Neftune
 from ray_sft.objectives.pgd import Pgd
 from ray_sft.objectives.r_drop import RDrop
@@ -26,15 +29,18 @@ __all__ = [
     "AnyObjective",
     "Distillation",
     "EmbeddingMixup",
+    "Ewc",
     "Fgm",
     "FocalLoss",
     "FreeLb",
     "LabelSmoothing",
+    "LearningWithoutForgetting",
     "Neftune",
     "Objective",
     "Objectives",
     "Pgd",
     "RDrop",
+    "fisher_information",
     "wrap_all",
 ]
 

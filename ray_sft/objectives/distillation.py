@@ -30,7 +30,7 @@ from ray_sft.models import layers_of
 from ray_sft.objectives.input_gradient import hooked
 from ray_sft.tasks import IGNORED, Loss, LossFn, TensorBatch
 
-__all__ = ["Distillation"]
+__all__ = ["Distillation", "tempered_divergence"]
 
 
 class Distillation(Config):
@@ -76,8 +76,10 @@ class Distillation(Config):
             with hooked(mine, _append_to(made)):
                 loss = loss_fn(batch)
             loss_sum = (1 - self.alpha) * loss.loss_sum
-            divergence = _divergence(wanted.logits, loss.logits, temperature=self.temperature)
-            loss_sum = loss_sum + self.alpha * divergence
+            divergence = tempered_divergence(
+                wanted.logits, loss.logits, temperature=self.temperature
+            )
+            loss_sum = loss_sum + self.alpha * self.temperature**2 * divergence
             if mine:
                 weights_BT = _target_weights(
                     batch, width=made[0].shape[1], labels_tokens=labels_tokens
@@ -118,16 +120,19 @@ def _append_to(states: list[torch.Tensor]) -> Any:
     return note
 
 
-def _divergence(
+def tempered_divergence(
     teacher_NC: torch.Tensor, student_NC: torch.Tensor, *, temperature: float
 ) -> torch.Tensor:
-    """T^2 KL(teacher || student) at temperature T, summed over targets, in nats."""
+    """KL(teacher || student) of the distributions at a temperature, summed over targets, in nats.
+
+    Args:
+        teacher_NC: logits, (targets, classes).
+        student_NC: logits of the same targets and classes.
+        temperature: both are divided by it.
+    """
     teacher_NC = (teacher_NC / temperature).log_softmax(dim=1)
     student_NC = (student_NC / temperature).log_softmax(dim=1)
-    divergence = torch.nn.functional.kl_div(
-        student_NC, teacher_NC, reduction="sum", log_target=True
-    )
-    return temperature**2 * divergence
+    return torch.nn.functional.kl_div(student_NC, teacher_NC, reduction="sum", log_target=True)
 
 
 def _target_weights(batch: TensorBatch, *, width: int, labels_tokens: bool) -> torch.Tensor:

@@ -142,9 +142,13 @@ class Task(Config, ABC):
         """Columns whose distinct values `resolve` wants to see before training."""
         return ()
 
-    def resolve(self, values: Mapping[str, Sequence[str]]) -> Self:
-        """This task with what it learns from the training data (its labels, say) filled in."""
-        del values
+    def resolve(self, values: Mapping[str, Sequence[str]], former: Self | None = None) -> Self:
+        """This task with what it learns from the training data (its labels, say) filled in.
+
+        ``former`` is the task of a model that is trained further: what that model knows keeps its
+        place, and what is new comes behind it.
+        """
+        del values, former
         return self
 
     def check_values(self, values: Mapping[str, Sequence[str]], *, split: str) -> None:

@@ -26,7 +26,12 @@ from ray_sft.tasks.base import (
 )
 from ray_sft.tasks.token_ids import token_ids
 
-__all__ = ["ClassificationRequest", "LabelScore", "LabelledText"]
+__all__ = ["ClassificationRequest", "LabelScore", "LabelledText", "with_new"]
+
+
+def with_new(known: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """``known`` labels in their places, and those of ``labels`` that are new behind them."""
+    return tuple(dict.fromkeys([*known, *labels]))
 
 
 class ClassificationRequest(BaseModel):
@@ -76,22 +81,24 @@ class LabelledText(Task):
         """See `Task.observed_columns`."""
         return (self.label_column,)
 
-    def resolve(self, values: Mapping[str, Sequence[str]]) -> Self:
+    def resolve(self, values: Mapping[str, Sequence[str]], former: Self | None = None) -> Self:
         """This task with its labels, sorted, taken from the training data where it has none.
+
+        Those of ``former`` stand before them.
 
         Raises:
             DataError: fewer than two labels, or labels in the data that the recipe leaves out.
         """
-        found = self._names(values)
         if self.labels:
             self.check_values(values, split="train")
-            return self
-        if len(found) < 2:
+        known = former.labels if former else ()
+        labels = with_new(known, self.labels or self._names(values))
+        if len(labels) < 2:
             raise DataError(
-                f"the training data has {len(found)} distinct label(s): {found}. "
+                f"the training data has {len(labels)} distinct label(s): {list(labels)}. "
                 "Classification needs at least two."
             )
-        return self.model_copy(update={"labels": tuple(found)})
+        return self if labels == self.labels else self.model_copy(update={"labels": labels})
 
     def check_values(self, values: Mapping[str, Sequence[str]], *, split: str) -> None:
         """Raises DataError where ``split`` has labels that the task does not know."""

@@ -44,6 +44,7 @@ from ray_sft.tasks.entity_tags import (
     tag_names,
     token_targets,
 )
+from ray_sft.tasks.labelled_text import with_new
 from ray_sft.tasks.words import AlignedWords, Sentence, align, read_sentence, spelled
 
 __all__ = ["TokenClassification"]
@@ -86,23 +87,26 @@ class TokenClassification(Task):
         """See `Task.observed_columns`; the values are the tags of single words."""
         return ("tags",)
 
-    def resolve(self, values: Mapping[str, Sequence[str]]) -> Self:
+    def resolve(self, values: Mapping[str, Sequence[str]], former: Self | None = None) -> Self:
         """This task with its labels, sorted, taken from the training data where it has none.
+
+        Those of ``former`` stand before them.
 
         Raises:
             DataError: the data has no entity, or types that the recipe leaves out.
         """
         if self.labels:
             self.check_values(values, split="train")
-            return self
-        found = self._types(values["tags"])
+        found = self.labels or self._types(values["tags"])
         if not found:
             shown = ", ".join(sorted(values["tags"])[:8]) or "nothing"
             raise DataError(
                 f"the tags of the training data name no entity of the scheme {self.scheme} "
                 f"(they are: {shown}). Set scheme, or map the column: columns: {{tags: ...}}."
             )
-        return self.model_copy(update={"labels": tuple(found)})
+        known = former.labels if former else ()
+        labels = with_new(known, found)
+        return self if labels == self.labels else self.model_copy(update={"labels": labels})
 
     def check_values(self, values: Mapping[str, Sequence[str]], *, split: str) -> None:
         """Raises DataError where ``split`` has types of entities that the task does not know."""

@@ -8,6 +8,7 @@ from ray_sft.models import AnyAdapter
 from ray_sft.objectives import AnyObjective, Distillation
 from ray_sft.tasks import AnyTask
 from ray_sft.training.config import Train
+from ray_sft.training.continual import Former
 
 __all__ = ["WEIGHTS", "Job"]
 
@@ -33,3 +34,5 @@ class Job:
     teacher: str = ""
     """Folder of the model that ``distillation`` follows."""
     distillation: Distillation | None = None
+    former: Former | None = None
+    """What not to forget; the former model is ``model``."""

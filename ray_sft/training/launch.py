@@ -19,6 +19,7 @@ from ray_sft.models import AnyAdapter
 from ray_sft.objectives import AnyObjective, Distillation
 from ray_sft.tasks import AnyTask
 from ray_sft.training.config import Train
+from ray_sft.training.continual import Former
 from ray_sft.training.job import WEIGHTS, Job
 from ray_sft.training.progress import ProgressReader, RecordLog
 
@@ -89,6 +90,7 @@ def train_model(
     adapter: AnyAdapter | None = None,
     teacher: str = "",
     distillation: Distillation | None = None,
+    former: Former | None = None,
 ) -> Path:
     """Trains and returns the folder with the weights; resumes where ``name`` was interrupted.
 
@@ -105,6 +107,7 @@ def train_model(
         adapter: trained instead of the model's own weights, and merged into them at the end.
         teacher: a folder or hub id with weights that ``distillation`` follows.
         distillation: wraps the task's own loss, inside of ``objectives``.
+        former: what ``model`` has learned before and is not to forget.
 
     Raises:
         TrainingError: the run did not finish.
@@ -125,6 +128,7 @@ def train_model(
         adapter=adapter,
         teacher=teacher,
         distillation=distillation,
+        former=former,
     )
     trainer = ray.train.torch.TorchTrainer(
         run_worker,

@@ -12,7 +12,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,27 +26,25 @@ import torch.distributed as dist
 from ray_sft.core import TrainingError
 from ray_sft.data import Mixture, Rows, SampleStore, StepPlan, num_positions
 from ray_sft.models import (
-    HeadView,
     leave_out_padding,
     load_processor,
     load_tasks,
     use_segmented_attention,
     uses_heads,
 )
-from ray_sft.objectives import wrap_all
 from ray_sft.tasks import (
     Array,
     Batch,
-    Loss,
-    LossFn,
     Processor,
     TensorBatch,
 )
 from ray_sft.training.best import Best
 from ray_sft.training.config import Train
+from ray_sft.training.continual import Former
 from ray_sft.training.engine import Engine, resolve_precision
 from ray_sft.training.evaluate import evaluate_sharded
 from ray_sft.training.job import WEIGHTS, Job
+from ray_sft.training.losses import HeldWeights, Losses
 from ray_sft.training.schedule import learning_rate
 from ray_sft.training.step_batches import StepBatches, mixup_of
 
@@ -83,7 +81,8 @@ class Loop:
         self.device, self._append, self._save = device, report, save
         self.processor: Processor = load_processor(job.processor)
         folders = {name: Path(folder) for name, folder in job.data_dirs.items()}
-        self.samples = Mixture({n: SampleStore(folder / "train") for n, folder in folders.items()})
+        stores = {name: SampleStore(folder / "train") for name, folder in folders.items()}
+        self.samples = _mixture(stores, job.former)
         self.eval_stores = {n: SampleStore(folder / "eval") for n, folder in folders.items()}
         self.plan = StepPlan(
             self.samples.lengths,
@@ -110,61 +109,29 @@ class Loop:
         self.is_unpadded = not (self.train.packing or job.distillation) and leave_out_padding(
             module
         )
+        held = HeldWeights.of(job, module)
         precision = resolve_precision(self.train, device=device)
         self.engine = Engine(
             module.to(device), self.train, precision=precision, world_size=self.world_size
         )
         self.engine.module.train()
-        self.teacher = self._load_teacher() if job.distillation else None
+        losses = Losses(job, self.engine, processor=self.processor, held=held)
         self.best = Best(self.tasks, self.train)
-        self._loss_fns = {name: self._loss_fn(name) for name in self.tasks}
+        self._loss_fns = {name: losses.of(name) for name in self.tasks}
         self.started = time.monotonic()
-
-    def _load_teacher(self) -> torch.nn.Module:
-        """The whole teacher on every rank: it runs without the others, and is never trained."""
-        teacher = load_tasks(self.job.teacher, self.tasks, processor=self.processor)
-        if self.train.packing:
-            use_segmented_attention(teacher)
-        return teacher.to(self.device).eval().requires_grad_(False)
-
-    def _loss_fn(self, name: str) -> LossFn:
-        loss_fn = self._plain_loss_fn(name, self.engine.module)
-        if self.job.distillation is not None and self.teacher is not None:
-            loss_fn = self.job.distillation.wrap(
-                loss_fn,
-                self.engine.bare_module,
-                teacher_loss_fn=self._in_precision(self._plain_loss_fn(name, self.teacher)),
-                teacher=self.teacher,
-                labels_tokens=self.tasks[name].labels_tokens,
-            )
-        return wrap_all(self.job.objectives, loss_fn, self.engine.bare_module)
-
-    def _plain_loss_fn(self, name: str, module: torch.nn.Module) -> LossFn:
-        model = HeadView(module, name) if uses_heads(self.tasks) else module
-        return partial(self.tasks[name].loss, model)
-
-    def _in_precision(self, loss_fn: LossFn) -> LossFn:
-        """``loss_fn`` in the arithmetic that the engine gives to the model it trains."""
-        bf16 = self.engine.precision == "bf16"
-
-        def cast(batch: TensorBatch) -> Loss:
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
-                return loss_fn(batch)
-
-        return cast
 
     def run(self, checkpoint: Path | None = None) -> None:
         """Every step after those that ``checkpoint`` holds, or until no evaluation gets better."""
-        done = self._resume(checkpoint) if checkpoint else 0
-        self._report({"event": "start", "step": done, "num_steps": self.num_steps})
-        for step, epoch, samples, ends_epoch in self._steps():
-            if step < done:
-                continue
-            if self.best.ends:
-                break
-            self._step(step, samples, epoch=epoch)
-            self._after_step(step + 1, ends_epoch=ends_epoch)
-        self.best.close()
+        with closing(self.best):
+            done = self._resume(checkpoint) if checkpoint else 0
+            self._report({"event": "start", "step": done, "num_steps": self.num_steps})
+            for step, epoch, samples, ends_epoch in self._steps():
+                if step < done:
+                    continue
+                if self.best.ends:
+                    break
+                self._step(step, samples, epoch=epoch)
+                self._after_step(step + 1, ends_epoch=ends_epoch)
 
     def _resume(self, checkpoint: Path) -> int:
         """The number of steps that a checkpoint holds, which is loaded."""
@@ -322,6 +289,17 @@ class Loop:
     def _report(self, record: dict[str, Any]) -> None:
         if self.rank == 0:
             self._append(record | {"elapsed_s": time.monotonic() - self.started})
+
+
+def _mixture(stores: Mapping[str, SampleStore], former: Former | None) -> Mixture:
+    """The samples of a run, with those of earlier trainings to be replayed."""
+    if former is None:
+        return Mixture(stores)
+    earlier = {
+        name: [SampleStore(Path(folder)) for folder in folders]
+        for name, folders in former.data_dirs.items()
+    }
+    return Mixture(stores, earlier, replay=former.settings.replay)
 
 
 def _by_task(what: str, figures: Mapping[str, float]) -> dict[str, float]:

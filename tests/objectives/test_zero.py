@@ -25,6 +25,7 @@ from tests.objectives.shared_dropout import shared_noise
 from tests.objectives.zero_world import (
     ADAPTER_OF,
     SEED,
+    Held,
     Scene,
     build,
     loss_fn,
@@ -44,6 +45,8 @@ OBJECTIVES = {
     "neftune": (Neftune(alpha=5.0),),
     "focal_loss": (FocalLoss(gamma=2.0),),
     "all": (LabelSmoothing(epsilon=0.2), Fgm(epsilon=EPSILON, weight=0.7), RDrop(alpha=0.8)),
+    "ewc": (Held(),),
+    "ewc_around_all": (LabelSmoothing(), Fgm(epsilon=EPSILON), RDrop(alpha=0.8), Held()),
     "all_reversed": (RDrop(alpha=0.8), Fgm(epsilon=EPSILON, weight=0.7), LabelSmoothing()),
 }
 MIXED = {
@@ -91,11 +94,12 @@ def scene(kind, stage, objectives, *, precision="fp32"):
     return Scene(name, kind, rows_of(kind)[0].task, stage, precision, dict(objectives), cuts)
 
 
+OTHER_ORDERS = ("all_reversed", "ewc_around_all")
 BARE: dict[str, tuple[Objective, ...]] = {"none": ()}
-COMPOSED = {"all": OBJECTIVES["all"]}
+COMPOSED = {name: OBJECTIVES[name] for name in ("all", "ewc_around_all")}
 FOR_KIND = {kind: OBJECTIVES | (MIXED if kind == "encoder" else {}) for kind in PLAIN}
 ONE_ORDER = {
-    kind: {name: list_ for name, list_ in lists.items() if name != "all_reversed"}
+    kind: {name: every for name, every in lists.items() if name not in OTHER_ORDERS}
     for kind, lists in FOR_KIND.items()
 }
 SCENES = [

@@ -1,5 +1,6 @@
 """Objectives around a real engine in two processes: gradients of steps, and what FGM did."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from transformers import (
 )
 
 from ray_sft.models import HeadedEncoder, HeadView, use_segmented_attention
-from ray_sft.objectives import Fgm, Objective, neftune, wrap_all
-from ray_sft.tasks import Batch, Task
+from ray_sft.objectives import Ewc, Fgm, Objective, neftune, wrap_all
+from ray_sft.tasks import Batch, LossFn, Task
 from ray_sft.training import Train
 from ray_sft.training.engine import Engine
 from tests.factories import ADAPTERS, LABELS, tiny_processor
@@ -29,6 +30,30 @@ DIM = 128
 """A matrix of so many rows and columns is above the size at which stage 3 keeps weights whole."""
 
 
+class Held(Ewc):
+    """EWC as if it were listed: held to other weights than the start, so that it pulls."""
+
+    def wrap(self, loss_fn: LossFn, module: torch.nn.Module) -> LossFn:
+        shapes = {
+            name: tuple(getattr(parameter, "ds_shape", parameter.shape))
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+        drawn = {name: drawn_for(name, (2, *shape)) for name, shape in shapes.items()}
+        return super().wrap(
+            loss_fn,
+            module,
+            anchors={name: 0.1 * both[0] for name, both in drawn.items()},
+            fisher={name: both[1].square() for name, both in drawn.items()},
+        )
+
+
+def drawn_for(name: str, shape: Sequence[int]) -> torch.Tensor:
+    """Normal numbers, always the same for a name."""
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    return torch.randn(tuple(shape), generator=generator)
+
+
 @dataclass(frozen=True)
 class Scene:
     """One engine, and the steps it takes; each of them starts from the same weights."""
@@ -38,7 +63,7 @@ class Scene:
     task: Task
     stage: int
     precision: str
-    objectives: dict[str, tuple[Objective, ...]]
+    objectives: dict[str, tuple[Objective | Held, ...]]
     cuts: dict[str, tuple[Batch, ...]]
     """By name, the micro-batches of a step; rank r of n runs those at r, r + n, ..."""
 

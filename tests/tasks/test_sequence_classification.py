@@ -80,6 +80,15 @@ def test_labels_are_learned_sorted_and_kept_when_given():
     assert learned.model_options()["label2id"] == {"a": 0, "b": 1}
 
 
+def test_labels_of_a_former_model_keep_their_places():
+    former = SequenceClassification(labels=("z", "b"))
+    learned = SequenceClassification().resolve({"label": ["c", "b", "a"]}, former)
+    assert learned.labels == ("z", "b", "a", "c")
+    given = SequenceClassification(labels=("c", "b")).resolve({"label": ["c"]}, former)
+    assert given.labels == ("z", "b", "c")
+    assert SequenceClassification().resolve({"label": ["b"]}, former) == former
+
+
 def test_one_label_is_no_classification():
     with pytest.raises(DataError, match=r"1 distinct label\(s\): \['a'\]"):
         SequenceClassification().resolve({"label": ["a"]})

@@ -293,6 +293,12 @@ def test_labels_are_learned_sorted_and_kept_when_given():
     assert given.resolve({"tags": ["B-a", "O"]}) is given
 
 
+def test_types_of_a_former_model_keep_their_places():
+    former = TokenClassification(labels=("z", "b"))
+    learned = TokenClassification().resolve({"tags": ["B-b", "I-a", "O"]}, former)
+    assert learned.labels == ("z", "b", "a")
+
+
 def test_data_without_entities_of_the_scheme_is_refused():
     with pytest.raises(DataError, match=r"no entity of the scheme io \(they are: B-a, O\)"):
         TokenClassification(scheme="io").resolve({"tags": ["O", "B-a"]})
