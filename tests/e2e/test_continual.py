@@ -27,7 +27,9 @@ data:
   topic:
     train: {source: csv, path: NAME.csv}
     eval: {source: csv, path: NAME.csv}
-train: {steps: 30, evaluate_every: 30, checkpoint_every: 30, tokens_per_step: 64, workers: 1, learning_rate: 5.0e-3}
+train:
+  {steps: 30, evaluate_every: 30, checkpoint_every: 30, tokens_per_step: 64, workers: 1,
+   learning_rate: 5.0e-3}
 """
 CONTINUAL = """
 continual: {replay: 1.0, ewc: {rows: 8, weight: 0.1}, learning_without_forgetting: {weight: 0.1}}
