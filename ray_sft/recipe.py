@@ -64,6 +64,8 @@ class Stage(Config):
             )
         if unknown := sorted(set(self.train.task_weights) - set(self.tasks)):
             raise ValueError(f"train.task_weights: '{unknown[0]}' is no task of the stage")
+        if self.train.balance and len(self.tasks) == 1:
+            raise ValueError("train.balance: there is only one task; leave it out")
         return self
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ray_sft.core import Config
+from ray_sft.training.balancing import AnyBalancing
 
 __all__ = ["Train"]
 
@@ -46,6 +47,8 @@ class Train(Config):
     """``auto`` takes GPUs where the cluster has one for each worker."""
     task_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Weight of each task's mean loss, by its name; 1 for those left out."""
+    balance: AnyBalancing | None = None
+    """How the weights follow the training, beside ``task_weights``; they are fixed without it."""
     seed: int = Field(default=0, ge=0)
     """Seeds the order of rows, new weights and dropout."""
     evaluate_every: int = Field(default=0, ge=0)

@@ -47,6 +47,7 @@ from ray_sft.training.job import WEIGHTS, Job
 from ray_sft.training.losses import HeldWeights, Losses
 from ray_sft.training.schedule import learning_rate
 from ray_sft.training.step_batches import StepBatches, mixup_of
+from ray_sft.training.task_weights import TaskWeights
 
 __all__ = ["Loop", "run_worker", "total_steps"]
 
@@ -110,6 +111,7 @@ class Loop:
             module
         )
         held = HeldWeights.of(job, module)
+        self.weights = TaskWeights(self.tasks, self.train, module)
         precision = resolve_precision(self.train, device=device)
         self.engine = Engine(
             module.to(device), self.train, precision=precision, world_size=self.world_size
@@ -137,6 +139,7 @@ class Loop:
         """The number of steps that a checkpoint holds, which is loaded."""
         progress = self.engine.load(checkpoint)
         self.best.restore(progress["best"], checkpoint)
+        self.weights.restore(progress["weights"])
         return int(progress["step"])
 
     def _steps(self) -> Iterator[tuple[int, int, Array, bool]]:
@@ -158,17 +161,18 @@ class Loop:
         )
         data_wait_s = time.monotonic() - began
         targets = self._over_ranks(self._count_targets(batches))
+        weights = self.weights.now()
         parts = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in targets}
         for index, (name, batch) in enumerate(batches):
             # dropout depends on seed, step, rank and micro-batch alone: a resumed run repeats it
             torch.manual_seed(self._dropout_seed(step, index))
             loss = self._loss_fns[name](self._to_device(batch))
-            weight = self.train.task_weights.get(name, 1.0)
-            self.engine.backward(loss.loss_sum * weight, global_targets=targets[name])
+            with self.weights.counting(name):
+                self.engine.backward(loss.loss_sum * weights[name], global_targets=targets[name])
             parts[name] += loss.loss_sum.detach().double()
         sums = self._over_ranks(parts)
         means = {name: sums[name] / max(1.0, targets[name]) for name in self.tasks}
-        mean_loss = self._weighted(means)
+        mean_loss = sum(weights[name] * mean for name, mean in means.items())
         if not math.isfinite(mean_loss):
             raise TrainingError(
                 f"the loss of step {step} is {mean_loss}. Lower train.learning_rate "
@@ -176,6 +180,7 @@ class Loop:
             )
         rate = learning_rate(step, num_steps=self.num_steps, train=self.train)
         norm = self.engine.step(rate)
+        self.weights.after_step(means, targets)
         num_tokens = int(self.samples.lengths[samples].sum())
         positions = num_tokens if self.is_unpadded else self._num_positions(planned)
         self._report(
@@ -192,6 +197,7 @@ class Loop:
                 "padding": 1 - num_tokens / positions,
             }
             | (_by_task("loss", means) if len(means) > 1 else {})
+            | ({} if self.weights.are_fixed else _by_task("weight", weights))
         )
 
     def _num_positions(self, planned: Mapping[str, list[Rows]]) -> int:
@@ -209,9 +215,6 @@ class Loop:
         total = torch.stack(parts).double()
         dist.all_reduce(total)
         return dict(zip(figures, total.tolist(), strict=True))
-
-    def _weighted(self, losses: Mapping[str, float]) -> float:
-        return sum(self.train.task_weights.get(n, 1.0) * loss for n, loss in losses.items())
 
     def _dropout_seed(self, step: int, index: int) -> int:
         sequence = np.random.SeedSequence((self.train.seed, step, self.rank, index))
@@ -236,7 +239,7 @@ class Loop:
             (flat,) = figures.values()
         else:
             losses = {name: found["loss"] for name, found in figures.items()}
-            flat = {"loss": self._weighted(losses)}
+            flat = {"loss": self.weights.fixed(losses)}
             for name, found in figures.items():
                 flat |= {f"{name}/{figure}": value for figure, value in found.items()}
         self._report({"event": "evaluation", "step": step, **flat})
@@ -262,7 +265,12 @@ class Loop:
         """Saves the resumable state and, at the end, the model as transformers reads it."""
         with tempfile.TemporaryDirectory(prefix="ray-sft-checkpoint-") as name:
             folder = Path(name)
-            self.engine.save(folder, progress={"step": step, "best": self.best.state()})
+            progress = {
+                "step": step,
+                "best": self.best.state(),
+                "weights": self.weights.state(),
+            }
+            self.engine.save(folder, progress=progress)
             has_best = self.best.keeps and self.best.step > 0
             if has_best and self.rank == 0:
                 self.best.copy_weights(folder, finished_as=WEIGHTS if is_last else "")

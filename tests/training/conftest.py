@@ -9,14 +9,21 @@ import torch
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
     LlamaConfig,
     LlamaForCausalLM,
     MarianConfig,
     MarianMTModel,
 )
 
-from ray_sft.models import train_tokenizer
-from ray_sft.tasks import AnyTask, CausalLanguageModel, SequenceClassification, Translation
+from ray_sft.models import HeadedEncoder, train_tokenizer
+from ray_sft.tasks import (
+    AnyTask,
+    CausalLanguageModel,
+    SequenceClassification,
+    TokenClassification,
+    Translation,
+)
 from ray_sft.training import Train
 from ray_sft.training.job import Job
 from tests.ray_session import local_ray
@@ -42,6 +49,11 @@ WORDS = [
     "friday",
     "thanks",
 ]
+
+TWO_TASKS = {
+    "when": SequenceClassification(labels=("early", "late"), max_length=32),
+    "what": TokenClassification(labels=("thing",), max_length=32),
+}
 
 
 @dataclass(frozen=True)
@@ -167,3 +179,34 @@ def tiny_translator(tmp_path_factory, tiny_processor) -> TinyRun:
     write_shards(task, folder / "model", rows, folder / "data" / "train")
     write_shards(task, folder / "model", rows[:7], folder / "data" / "eval")
     return TinyRun(task, folder / "model", folder / "data", rows)
+
+
+@pytest.fixture(scope="session")
+def headed(tmp_path_factory, tiny_processor) -> Path:
+    """A folder with a two-headed BERT, and shards of both tasks."""
+    folder = tmp_path_factory.mktemp("headed")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tiny_processor),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    HeadedEncoder(BertModel(config), TWO_TASKS).save_pretrained(folder / "model")
+    tiny_processor.save_pretrained(folder / "model")
+    rng = random.Random(3)
+    texts = [sentence(rng, 14) for _ in range(23)]
+    when = [{"text": text, "label": "late" if "friday" in text else "early"} for text in texts]
+    words = [sentence(rng, 9).split() for _ in range(11)]
+    what = [
+        {"tokens": some, "tags": ["B-thing" if word == "card" else "O" for word in some]}
+        for some in words
+    ]
+    for name, rows in (("when", when), ("what", what)):
+        write_shards(TWO_TASKS[name], folder / "model", rows, folder / name / "train")
+        write_shards(TWO_TASKS[name], folder / "model", rows[:7], folder / name / "eval")
+    return folder

@@ -1,59 +1,22 @@
 """Several tasks on one model, each by its own targets; adapters that come out whole."""
 
-import random
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
+from transformers import AutoModelForSequenceClassification
 
 from ray_sft.data import Mixture, SampleStore
-from ray_sft.models import HeadedEncoder, HeadView, Lora, load_processor, load_tasks
-from ray_sft.tasks import SequenceClassification, TokenClassification
+from ray_sft.models import HeadView, Lora, load_processor, load_tasks
 from ray_sft.training import Train
 from ray_sft.training.job import Job
-from tests.training.conftest import sentence
-from tests.training.worlds import gradients, records, run_world, train, write_shards
+from tests.training.conftest import TWO_TASKS as TASKS
+from tests.training.worlds import gradients, records, run_world, train
 
-TASKS = {
-    "when": SequenceClassification(labels=("early", "late"), max_length=32),
-    "what": TokenClassification(labels=("thing",), max_length=32),
-}
 UNEVEN = [0, 3, 4, 9, 11, 25, 27, 30]
 """Ids below 23 are of the first task, the others of the second."""
 LONELY = [26]
 WEIGHTS = {"when": 1.0, "what": 0.25}
-
-
-@pytest.fixture(scope="module")
-def headed(tmp_path_factory, tiny_processor):
-    """A folder with a two-headed BERT, and shards of both tasks."""
-    folder = tmp_path_factory.mktemp("headed")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tiny_processor),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    HeadedEncoder(BertModel(config), TASKS).save_pretrained(folder / "model")
-    tiny_processor.save_pretrained(folder / "model")
-    rng = random.Random(3)
-    texts = [sentence(rng, 14) for _ in range(23)]
-    when = [{"text": text, "label": "late" if "friday" in text else "early"} for text in texts]
-    words = [sentence(rng, 9).split() for _ in range(11)]
-    what = [
-        {"tokens": some, "tags": ["B-thing" if word == "card" else "O" for word in some]}
-        for some in words
-    ]
-    for name, rows in (("when", when), ("what", what)):
-        write_shards(TASKS[name], folder / "model", rows, folder / name / "train")
-        write_shards(TASKS[name], folder / "model", rows[:7], folder / name / "eval")
-    return folder
 
 
 def job(folder: Path, *, adapter: Lora | None = None, **settings) -> Job:
