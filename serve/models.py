@@ -25,7 +25,7 @@ from ray_sft.tasks import (
     MultiLabelClassification,
     Ranking,
     Row,
-    SequenceClassification,
+    SingleLabel,
     Task,
     TokenClassification,
 )
@@ -128,7 +128,7 @@ class Generator:
         self.engine.close()
 
 
-_LABELLERS = (SequenceClassification, MultiLabelClassification)
+_LABELLERS = (SingleLabel, MultiLabelClassification)
 """Tasks that give a text labels out of a list."""
 
 M = TypeVar("M", Encoder, Generator)
@@ -156,7 +156,7 @@ class Models:
             ApiError: 404 for an unknown name, 424 for a model of another task, 400 where a name
                 is needed.
         """
-        return self._find(name, Encoder, SequenceClassification, "an application")
+        return self._find(name, Encoder, SingleLabel, "an application")
 
     def tagger(self, name: str | None) -> tuple[str, Encoder]:
         """The token classifier of a name; without a name the only one.

@@ -74,12 +74,14 @@ from ray_sft.objectives import (
 from ray_sft.tasks import (
     AnyTask,
     CausalLanguageModel,
+    ClozeClassification,
     Embedding,
     MaskedLanguageModel,
     MultiLabelClassification,
     Processor,
     Ranking,
     Row,
+    SentenceOrder,
     SequenceClassification,
     Task,
     TokenClassification,
@@ -259,6 +261,28 @@ def masked_language_model() -> TaskCase:
     )
 
 
+def cloze_classification() -> TaskCase:
+    case, rows = masked_language_model(), sequence_classification().rows
+    return TaskCase(
+        task=ClozeClassification(labels=LABELS, words={"thanks": "thank you"}, max_length=64),
+        rows=rows,
+        unlabelled=tuple({"text": text} for text in TEXTS),
+        model=case.model,
+        processor=case.processor,
+    )
+
+
+def sentence_order() -> TaskCase:
+    texts = (f"{TEXTS[0]} {TEXTS[1]}", f"{TEXTS[1]} {TEXTS[2]}", f"{TEXTS[3]}谢谢。", TEXTS[0])
+    return TaskCase(
+        task=SentenceOrder(max_length=64),
+        rows=tuple({"text": text} for text in texts),
+        unlabelled=(),
+        model=tiny_encoder(2),
+        processor=tiny_processor(),
+    )
+
+
 def tiny_headed(tasks: Mapping[str, Task]) -> HeadedEncoder:
     torch.manual_seed(0)
     return HeadedEncoder(BertModel(tiny_encoder_config(2)), tasks).eval()
@@ -331,11 +355,13 @@ def translation() -> TaskCase:
 
 TASKS: dict[type[Task], Callable[[], TaskCase]] = {
     SequenceClassification: sequence_classification,
+    ClozeClassification: cloze_classification,
     MultiLabelClassification: multi_label_classification,
     TokenClassification: token_classification,
     Ranking: ranking,
     Embedding: embedding,
     MaskedLanguageModel: masked_language_model,
+    SentenceOrder: sentence_order,
     CausalLanguageModel: causal_language_model,
     Translation: translation,
 }

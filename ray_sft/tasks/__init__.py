@@ -29,13 +29,16 @@ from ray_sft.tasks.base import (
     TensorBatch,
 )
 from ray_sft.tasks.causal_language_model import CausalLanguageModel
+from ray_sft.tasks.cloze_classification import ClozeClassification
 from ray_sft.tasks.embedding import Embedding
 from ray_sft.tasks.labelled_text import LabelledText
 from ray_sft.tasks.masked_language_model import MaskedLanguageModel
 from ray_sft.tasks.multi_label_classification import MultiLabelClassification
 from ray_sft.tasks.partners import PARTNER, SHARE, collate_with_partners, draw_partner
 from ray_sft.tasks.ranking import Ranking
+from ray_sft.tasks.sentence_order import SentenceOrder
 from ray_sft.tasks.sequence_classification import SequenceClassification
+from ray_sft.tasks.single_label import SingleLabel
 from ray_sft.tasks.token_classification import TokenClassification
 from ray_sft.tasks.translation import Translation
 
@@ -47,6 +50,7 @@ __all__ = [
     "Array",
     "Batch",
     "CausalLanguageModel",
+    "ClozeClassification",
     "Embedding",
     "Encoded",
     "Example",
@@ -63,7 +67,9 @@ __all__ = [
     "Rejected",
     "Row",
     "Runner",
+    "SentenceOrder",
     "SequenceClassification",
+    "SingleLabel",
     "Task",
     "TensorBatch",
     "TokenClassification",
@@ -74,11 +80,13 @@ __all__ = [
 
 AnyTask: TypeAlias = Annotated[
     SequenceClassification
+    | ClozeClassification
     | MultiLabelClassification
     | TokenClassification
     | Ranking
     | Embedding
     | MaskedLanguageModel
+    | SentenceOrder
     | CausalLanguageModel
     | Translation,
     Field(discriminator="kind"),

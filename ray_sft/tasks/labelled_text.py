@@ -26,12 +26,19 @@ from ray_sft.tasks.base import (
 )
 from ray_sft.tasks.token_ids import token_ids
 
-__all__ = ["ClassificationRequest", "LabelScore", "LabelledText", "with_new"]
+__all__ = ["ClassificationRequest", "LabelScore", "LabelledText", "softmax", "with_new"]
 
 
 def with_new(known: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
     """``known`` labels in their places, and those of ``labels`` that are new behind them."""
     return tuple(dict.fromkeys([*known, *labels]))
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities along the last axis."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    found: Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return found
 
 
 class ClassificationRequest(BaseModel):

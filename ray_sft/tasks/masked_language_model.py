@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, Field
 
+from ray_sft.core import DataError
 from ray_sft.tasks.base import (
     IGNORED,
     Array,
@@ -56,27 +57,38 @@ class MaskedLanguageModel(LanguageModelTask):
     """The longest example in tokens; longer texts are cut at the end and counted."""
     mask_rate: float = Field(default=0.15, gt=0.0, lt=1.0)
     """Share of a text's tokens that are targets; one at least."""
+    whole_words: bool = False
+    """Hide the tokens of a word together, which is harder to guess; of the last word chosen maybe
+    a part, so that the number of targets is always the same."""
 
     def encode(self, rows: Sequence[Row], processor: Processor) -> list[Encoded]:
-        """``input_ids`` and ``labels`` (tokens,); ``labels`` are -100 but at hidden tokens."""
+        """``input_ids`` and ``labels`` (tokens,); ``labels`` are -100 but at hidden tokens.
+
+        With `whole_words` also ``words`` (tokens,), the number of each token's word.
+
+        Raises:
+            DataError: `whole_words` with a tokenizer that cannot tell words apart.
+        """
         texts = [row.get("text") for row in rows]
         usable = [text for text in texts if isinstance(text, str) and text.strip()]
         encoded = iter(token_ids(usable, processor, add_special_tokens=True))
+        words = iter(_words(usable, processor) if self.whole_words else [None] * len(usable))
         return [
-            self._example(next(encoded), processor)
+            self._example(next(encoded), next(words), processor)
             if isinstance(text, str) and text.strip()
             else Rejected("text is missing or empty")
             for text in texts
         ]
 
-    def _example(self, ids: list[int], processor: Processor) -> Encoded:
+    def _example(self, ids: list[int], words: Array | None, processor: Processor) -> Encoded:
         truncated = max(0, len(ids) - self.max_length)
         if truncated:
             ids = [*ids[: self.max_length - 1], ids[-1]]
+            words = None if words is None else words[: self.max_length]
         array = np.asarray(ids, dtype=np.int32)
         digest = hashlib.sha256(array.tobytes()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-        arrays = self._hide(array, processor, rng)
+        arrays = self._hide(array, words, processor, rng)
         if arrays is None:
             return Rejected("text holds nothing that the tokenizer knows")
         return Example(arrays, length=len(array), truncated=truncated)
@@ -84,19 +96,24 @@ class MaskedLanguageModel(LanguageModelTask):
     def resample(self, example: Example, processor: Processor, rng: np.random.Generator) -> Example:
         """See `Task.resample`: other tokens are hidden, as many as before."""
         labels, seen = example.arrays["labels"], example.arrays["input_ids"]
-        arrays = self._hide(np.where(labels == IGNORED, seen, labels), processor, rng)
+        whole = np.where(labels == IGNORED, seen, labels)
+        arrays = self._hide(whole, example.arrays.get("words"), processor, rng)
         assert arrays is not None, "an example has a token that can be hidden"
         return Example(arrays, example.length, example.truncated)
 
     def _hide(
-        self, ids: Array, processor: Processor, rng: np.random.Generator
+        self, ids: Array, words: Array | None, processor: Processor, rng: np.random.Generator
     ) -> dict[str, Array] | None:
         """Inputs and labels of a whole text; None where no token can be hidden."""
         candidates = np.flatnonzero(~np.isin(ids, processor.all_special_ids))
         if not len(candidates):
             return None
         num_targets = max(1, round(self.mask_rate * len(candidates)))
-        chosen = rng.choice(candidates, num_targets, replace=False)
+        if words is None:
+            chosen = rng.choice(candidates, num_targets, replace=False)
+        else:  # all tokens of one word after another
+            ranks = rng.permutation(len(ids))[words[candidates]]
+            chosen = candidates[np.argsort(ranks, kind="stable")][:num_targets]
         draws = rng.random(num_targets)
         others = rng.integers(len(processor), size=num_targets)
         masked = np.where(draws < _MASKED, processor.mask_token_id, ids[chosen])
@@ -104,7 +121,8 @@ class MaskedLanguageModel(LanguageModelTask):
         input_ids, labels = ids.copy(), np.full_like(ids, IGNORED)
         input_ids[chosen] = np.where(replaced, others, masked)
         labels[chosen] = ids[chosen]
-        return {"input_ids": input_ids, "labels": labels}
+        kept = {} if words is None else {"words": words}
+        return {"input_ids": input_ids, "labels": labels, **kept}
 
     def collate(self, examples: Sequence[Example], processor: Processor) -> Batch:
         """``input_ids``, ``attention_mask``, ``labels`` (batch, tokens), padded on the right."""
@@ -134,3 +152,22 @@ class MaskedLanguageModel(LanguageModelTask):
         """See `score_targets`."""
         logits = model({name: batch[name] for name in ("input_ids", "attention_mask")})["logits"]
         return score_targets(logits, batch["labels"])
+
+
+def _words(texts: Sequence[str], processor: Processor) -> list[Array]:
+    """The number of the word of each token, from 0; special tokens have 0 too.
+
+    Raises:
+        DataError: the tokenizer cannot tell words apart.
+    """
+    if not processor.is_fast:
+        raise DataError(
+            f"{type(processor).__name__} does not tell words apart. Set whole_words: false."
+        )
+    if not texts:
+        return []
+    encodings = processor(list(texts), verbose=False).encodings
+    return [
+        np.asarray([0 if word is None else word for word in one.word_ids], dtype=np.int32)
+        for one in encodings
+    ]

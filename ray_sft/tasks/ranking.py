@@ -30,7 +30,7 @@ from ray_sft.tasks.base import (
     TensorBatch,
     pad,
 )
-from ray_sft.tasks.token_ids import token_ids
+from ray_sft.tasks.token_ids import edge_ids, token_ids
 
 __all__ = ["Ranking", "RankingRequest", "RankingResponse"]
 
@@ -160,8 +160,7 @@ class Ranking(Task):
 
     def _join(self, pieces: list[list[int]], processor: Processor) -> tuple[list[int], int]:
         """All pieces that fit, and by how many tokens the candidate alone is too long."""
-        start = _first_of(processor.cls_token_id, processor.bos_token_id)
-        end = _first_of(processor.sep_token_id, processor.eos_token_id)
+        start, end = edge_ids(processor)
         candidate = [*pieces[-1][: self.max_length - len(start) - len(end)], *end]
         truncated = len(pieces[-1]) + len(end) - len(candidate)
         room = self.max_length - len(start) - len(candidate)
@@ -233,8 +232,3 @@ def _label(row: Row) -> int | None:
     """0 or 1, -100 where the row has none, None where it is neither."""
     label = row.get("label")
     return IGNORED if label in (None, "") else _LABELS.get(str(label).strip().lower())
-
-
-def _first_of(*ids: int | None) -> list[int]:
-    """The first token that the tokenizer has, as a list of one or none."""
-    return next(([token] for token in ids if token is not None), [])

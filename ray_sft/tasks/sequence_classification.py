@@ -1,26 +1,22 @@
 """Sequence classification: one label out of a fixed list for a text."""
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from pydantic import BaseModel
 
 from ray_sft.tasks.base import (
     IGNORED,
-    Array,
     Batch,
     Example,
     Loss,
-    Metrics,
     Outputs,
     Processor,
-    Rejected,
     Runner,
     TensorBatch,
 )
-from ray_sft.tasks.labelled_text import ClassificationRequest, LabelledText, LabelScore
+from ray_sft.tasks.labelled_text import ClassificationRequest, LabelScore, softmax
+from ray_sft.tasks.single_label import ClassificationResponse, SingleLabel
 
 __all__ = [
     "ClassificationRequest",
@@ -30,89 +26,16 @@ __all__ = [
 ]
 
 
-class ClassificationResponse(BaseModel):
-    """The most probable label, its probability, and the probabilities of all labels."""
-
-    label: str
-    score: float
-    scores: list[LabelScore]
-    """Every label, most probable first."""
-
-
-class ClassificationMetrics(Metrics):
-    """Accuracy, macro-averaged F1 over the labels that occur, and mean loss in nats."""
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        """Counts for a list of ``labels``, empty at first."""
-        self.labels = tuple(labels)
-        self.index = {label: position for position, label in enumerate(labels)}
-        self.confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
-        self.loss_sum = 0.0
-
-    def update(self, responses: Sequence[BaseModel], examples: Sequence[Example]) -> None:
-        """See `Metrics.update`; examples without a label are not counted."""
-        for response, example in zip(responses, examples, strict=True):
-            assert isinstance(response, ClassificationResponse)
-            target = int(example.arrays["labels"]) if "labels" in example.arrays else IGNORED
-            if target == IGNORED:
-                continue
-            scores = {item.label: item.score for item in response.scores}
-            self.confusion[target, self.index[response.label]] += 1
-            self.loss_sum -= float(np.log(max(scores[self.labels[target]], 1e-30)))
-
-    def merge(self, other: Self) -> None:
-        """See `Metrics.merge`."""
-        self.confusion += other.confusion
-        self.loss_sum += other.loss_sum
-
-    def compute(self) -> dict[str, float]:
-        """``accuracy``, ``macro_f1``, ``loss`` and ``num_rows``."""
-        total = int(self.confusion.sum())
-        if total == 0:
-            nan = float("nan")
-            return {"accuracy": nan, "macro_f1": nan, "loss": nan, "num_rows": 0.0}
-        hits = np.diag(self.confusion)
-        support, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        seen = (support + predicted) > 0
-        f1 = 2 * hits[seen] / (support + predicted)[seen]
-        return {
-            "accuracy": float(hits.sum() / total),
-            "macro_f1": float(f1.mean()),
-            "loss": self.loss_sum / total,
-            "num_rows": float(total),
-        }
-
-
-class SequenceClassification(LabelledText):
+class SequenceClassification(SingleLabel):
     """One label out of a fixed list for a text."""
 
-    columns: ClassVar[Mapping[str, str]] = {
-        "text": "the text to classify",
-        "label": "its label, as a word; not needed for prediction",
-    }
-    label_column: ClassVar[str] = "label"
-    main_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
     can_mix: ClassVar[bool] = True
-    Response: ClassVar[type[BaseModel]] = ClassificationResponse
 
     kind: Literal["sequence_classification"] = "sequence_classification"
 
-    def names_in(self, value: object) -> list[str]:
-        """See `LabelledText.names_in`; a value is a label."""
-        return [] if value in (None, "") else [str(value)]
-
-    def label_array(self, value: object, index: Mapping[str, int]) -> Array | Rejected | None:
-        """The label's number, ()."""
-        if value in (None, ""):
-            return None
-        if str(value) not in index:
-            return Rejected(f"label '{value}' is not one of the task's labels")
-        return np.asarray(index[str(value)], dtype=np.int32)
-
     def collate(self, examples: Sequence[Example], processor: Processor) -> Batch:
         """``input_ids`` and ``attention_mask`` (batch, tokens), ``labels`` (batch,)."""
-        labels = [int(example.arrays.get("labels", IGNORED)) for example in examples]
-        return self.inputs(examples, processor) | {"labels": np.asarray(labels, dtype=np.int64)}
+        return self.inputs(examples, processor) | {"labels": self.label_numbers(examples)}
 
     def loss(self, model: torch.nn.Module, batch: TensorBatch) -> Loss:
         """Summed cross-entropy over labelled rows."""
@@ -127,14 +50,4 @@ class SequenceClassification(LabelledText):
     def predict(self, model: Runner, batch: Batch) -> Outputs:
         """``probabilities`` (batch, labels)."""
         logits = model({name: batch[name] for name in ("input_ids", "attention_mask")})["logits"]
-        exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return {"probabilities": exponentials / exponentials.sum(axis=-1, keepdims=True)}
-
-    def response(self, probabilities: Array) -> ClassificationResponse:
-        """See `LabelledText.response`."""
-        scores = self.scores(probabilities)
-        return ClassificationResponse(label=scores[0].label, score=scores[0].score, scores=scores)
-
-    def metrics(self) -> Metrics:
-        """See `ClassificationMetrics`."""
-        return ClassificationMetrics(self.labels)
+        return {"probabilities": softmax(logits)}

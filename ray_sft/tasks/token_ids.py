@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ray_sft.tasks.base import Processor
 
-__all__ = ["token_ids"]
+__all__ = ["edge_ids", "token_ids"]
 
 
 def token_ids(
@@ -26,3 +26,16 @@ def token_ids(
         return found
     encoded = backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
     return [one.ids for one in encoded]
+
+
+def edge_ids(processor: Processor) -> tuple[list[int], list[int]]:
+    """What stands before a model's input and behind each of its texts: an id, or nothing."""
+    return (
+        _first_of(processor.cls_token_id, processor.bos_token_id),
+        _first_of(processor.sep_token_id, processor.eos_token_id),
+    )
+
+
+def _first_of(*ids: int | None) -> list[int]:
+    """The first id that there is, in a list; an empty list where there is none."""
+    return [found for found in ids if found is not None][:1]

@@ -1,7 +1,6 @@
 """Texts said anew by way of another language."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import ClassVar, Literal
@@ -9,6 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from ray_sft.core.sentences import sentence_spans
 from ray_sft.data.augment.base import TextRewrites
 from ray_sft.data.augment.device import device_of_task
 from ray_sft.data.augment.segments import has_letters, untouchables
@@ -17,10 +17,6 @@ from ray_sft.inference.translator import Sampling, Translator, check_translator
 
 __all__ = ["BackTranslation"]
 
-_SENTENCE = re.compile(
-    r"\S[^\n]*?(?:[.!?]+[\"')\u2019\u201d]*(?=\s|$)"  # not the point of 3.90
-    r"|[\u3002\uff01\uff1f]+[\u2019\u201d\u300d\u300f]*|(?=\n)|$)"
-)
 _SEED_BITS = 62
 
 
@@ -59,10 +55,10 @@ class BackTranslation(TextRewrites):
     def rewrite(self, texts: Sequence[str], rngs: Sequence[np.random.Generator]) -> list[str]:
         """See `TextRewrites.rewrite`."""
         pieces = [
-            (number, match.span())
+            (number, (start, end))
             for number, text in enumerate(texts)
-            for match in _SENTENCE.finditer(text)
-            if _can_be_said_anew(match.group())
+            for start, end in sentence_spans(text)
+            if _can_be_said_anew(text[start:end])
         ]
         sentences = [texts[number][start:end] for number, (start, end) in pieces]
         seeds = [

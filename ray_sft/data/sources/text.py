@@ -1,18 +1,15 @@
 """Running text."""
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from ray_sft.core.sentences import sentence_spans
 from ray_sft.data.sources.base import BadRow, RawRow
 from ray_sft.data.sources.files import TextFile
 
 __all__ = ["Text"]
-
-_SENTENCE_END = re.compile("(?<=[.!?])[\"')\u2019\u201d]*\\s+|(?<=[\u3002\uff01\uff1f])")
-"""After a full stop with a blank, or a Chinese one without."""
 
 
 class Text(TextFile):
@@ -80,8 +77,8 @@ def _pieces(paragraph: str, longest: int) -> Iterator[tuple[str, str]]:
     if len(paragraph) <= longest:
         yield paragraph, joint
         return
-    for sentence in _SENTENCE_END.split(paragraph):
-        rest = sentence.strip()
+    for start, end in sentence_spans(paragraph):
+        rest = paragraph[start:end]
         while rest:
             cut = len(rest) if len(rest) <= longest else rest.rfind(" ", 0, longest) + 1 or longest
             yield rest[:cut].strip(), joint
