@@ -149,7 +149,7 @@ class Pipeline:
         train = stage.train.model_copy(
             update={"epochs": epochs, "steps": steps, "learning_rate": rate}
         )
-        settings = train.model_dump(mode="json"), distillation.model_dump(mode="json")
+        settings = train.decisive(), distillation.model_dump(mode="json")
         inputs = fingerprint(student.weights_fingerprint, teacher.fingerprint, *settings)
         return train_model(
             stage.tasks,
@@ -286,7 +286,7 @@ class Pipeline:
     def _train(self, stage: EarlierStage, start: StartingPoint) -> Bundle:
         inputs = fingerprint(
             {name: self._data_inputs(stage, name, start) for name in stage.tasks},
-            stage.train.model_dump(mode="json"),
+            stage.train.decisive(),
             [item.model_dump(mode="json") for item in stage.objectives],
             stage.adapter.model_dump(mode="json") if stage.adapter else None,
             stage.continual.model_dump(mode="json") if stage.continual else None,

@@ -6,6 +6,9 @@ the text into a sentence with a gap, a verbaliser names a word for each label, a
 label is the logit of its word at the gap; training is cross-entropy over the labels. The model has
 no new weights: what it knows of words is what it starts with.
 
+So it should start from a model that has its language-model head: one from the hub, or what a stage
+of `masked_language_model` under ``before`` has left (`embedded/minilm` itself has none).
+
 Words of several tokens: the gap has as many masks as the longest word has tokens, and a label's
 score is the mean of the logits of its tokens at the first masks, all from one pass, as the same
 authors do in arXiv:2009.07118, section 3.1, in training. Their ensemble of patterns and the

@@ -1,6 +1,6 @@
 """What a recipe may set about training."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -8,6 +8,15 @@ from ray_sft.core import Config
 from ray_sft.training.balancing import AnyBalancing
 
 __all__ = ["Train"]
+
+_OF_THE_MACHINE = (
+    "workers",
+    "gradient_accumulation",
+    "device",
+    "keep_checkpoints",
+    "max_failures",
+)
+"""Settings that a run may be gone on with when they have changed."""
 
 
 class Train(Config):
@@ -65,3 +74,7 @@ class Train(Config):
     """How many of the latest checkpoints stay on disk."""
     max_failures: int = Field(default=3, ge=0)
     """How often the run may restart from its last checkpoint after a worker died."""
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides about the weights a run ends with; not by how many processes, and where."""
+        return self.model_dump(mode="json", exclude=set(_OF_THE_MACHINE))

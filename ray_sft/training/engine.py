@@ -5,14 +5,21 @@ micro-batch contributes ``loss_sum / T * world_size``. DeepSpeed averages gradie
 the result is the gradient of the mean over all targets, however the step was cut.
 """
 
+import io
+import json
 import logging
+import os
+from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
+import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
+from deepspeed.checkpoint import ds_to_universal
 from filelock import FileLock
 from torch.utils import cpp_extension
 
@@ -23,6 +30,8 @@ __all__ = ["Engine", "compile_operators", "deepspeed_config", "resolve_precision
 logger = logging.getLogger(__name__)
 
 _CHECKPOINT_TAG = "state"
+_WORLD = "world.json"
+"""File of a checkpoint that says how many ranks have written it."""
 
 
 def compile_operators() -> None:
@@ -95,7 +104,7 @@ class Engine:
     ) -> None:
         """Wraps ``module``, which already lies on its device."""
         compile_operators()
-        self.world_size = world_size
+        self.rank, self.world_size = dist.get_rank(), world_size
         self.precision = precision
         optimizer = torch.optim.AdamW(
             list(_parameter_groups(module, train.weight_decay)),
@@ -136,10 +145,25 @@ class Engine:
         self._engine.save_checkpoint(
             str(folder), tag=_CHECKPOINT_TAG, client_state={"run": progress}, save_latest=False
         )
+        if self.rank == 0:
+            (folder / _WORLD).write_text(json.dumps({"world_size": self.world_size}))
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Restores the state that `save` wrote; returns the ``progress`` that was given to it."""
-        path, state = self._engine.load_checkpoint(str(folder), tag=_CHECKPOINT_TAG)
+        """Restores the state that `save` wrote; returns the ``progress`` that was given to it.
+
+        State that so many ranks have written is brought into DeepSpeed's universal form where it
+        is read by another number of them. Every rank must call it.
+        """
+        saved = json.loads((folder / _WORLD).read_text())["world_size"]
+        tag = _CHECKPOINT_TAG
+        if saved != self.world_size and self._engine.zero_optimization_stage() > 0:
+            tag = f"{_CHECKPOINT_TAG}-universal"
+            if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+                _make_universal(folder / _CHECKPOINT_TAG, folder / tag)
+            dist.barrier()
+            self._engine._config.load_universal_checkpoint = True
+        path, state = self._engine.load_checkpoint(str(folder), tag=tag)
+        self._engine._config.load_universal_checkpoint = False
         assert path is not None, f"no checkpoint in {folder}"
         progress: dict[str, Any] = state["run"]
         return progress
@@ -154,6 +178,22 @@ class Engine:
                 name: tensor.detach().to("cpu", copy=True).contiguous()
                 for name, tensor in module.state_dict().items()
             }
+
+
+def _make_universal(source: Path, target: Path) -> None:
+    """Writes every parameter and its moments whole, from the parts of all ranks."""
+    logger.info("bringing the checkpoint '%s' into its universal form", source)
+    options = Namespace(
+        input_folder=str(source),
+        output_folder=str(target),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=True,
+    )
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        ds_to_universal.main(options)
 
 
 def _parameter_groups(module: torch.nn.Module, weight_decay: float) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ray_sft.core import TrainingError
 from ray_sft.training import train_model
 from tests.training.worlds import records, run_world, train
 
@@ -62,4 +63,48 @@ def test_a_killed_worker_leaves_the_loss_curve_as_it_was(tiny_decoder, tmp_path:
     assert 20 <= starts[1] < len(expected), "and not from the beginning"
     assert losses.keys() == expected.keys()
     assert all(loss == expected[step] for step, seen in losses.items() for loss in seen)
+    assert (weights / "model.safetensors").stat().st_size > 0
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.timeout(280)
+def test_a_run_that_failed_goes_on_with_fewer_workers(tiny_decoder, tmp_path: Path):
+    """As where a machine is lost for good; every step is run once, on the same rows."""
+    settings = SETTINGS | {"packing": False, "max_failures": 0, "epochs": 20}
+    runs: dict[int, dict[int, tuple[int, float]]] = {2: {}, 1: {}}
+    killed: list[int] = []
+
+    def run(workers: int) -> Path:
+        job = tiny_decoder.job(**settings, workers=workers)
+
+        def on_record(record):
+            if record["event"] == "step":
+                figures = (int(record["num_tokens"]), record["loss"])
+                runs[workers][int(record["step"])] = figures
+                registered = tmp_path / "run" / "checkpoint_manager_snapshot.json"
+                if not killed and registered.exists():
+                    killed.append(max(worker_pids()))
+                    os.kill(killed[0], signal.SIGKILL)
+
+        return train_model(
+            job.tasks,
+            job.train,
+            model=job.model,
+            processor=job.processor,
+            data_dirs={name: Path(folder) for name, folder in job.data_dirs.items()},
+            out_dir=tmp_path,
+            name="run",
+            on_record=on_record,
+        )
+
+    with pytest.raises(TrainingError, match="goes on from its last checkpoint"):
+        run(2)
+    weights = run(1)
+    first = min(runs[1])
+    assert first >= 20, "it began anew"
+    for step, (num_tokens, loss) in runs[2].items():
+        if step >= first:  # the killed run had gone beyond its checkpoint
+            assert runs[1][step] == (num_tokens, pytest.approx(loss, abs=1e-4))
+    assert sorted(runs[1]) == list(range(first, max(runs[1]) + 1))
     assert (weights / "model.safetensors").stat().st_size > 0

@@ -75,3 +75,29 @@ def test_the_weights_load_in_plain_transformers(tiny_decoder, tmp_path: Path):
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     assert model.config.num_hidden_layers == 2
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("stage", "sizes"), [(0, (3,)), (1, (1,)), (2, (1, 3)), (3, (1, 3))])
+def test_a_run_goes_on_with_another_number_of_workers(tiny_encoder, tmp_path, stage, sizes):
+    """Saved by two ranks: one and three go on with the same rows, losses and weights."""
+    settings = {"zero_stage": stage, "checkpoint_every": 4, "learning_rate": 3e-3}
+    whole = tmp_path / "whole"
+    run_world(train, 2, tiny_encoder.job(**settings), whole)
+    expected = {r["step"]: r for r in records(whole, "step")}
+    last = max(expected)
+    weights = load_file(whole / f"step-{last}" / "weights" / "model.safetensors")
+    for world_size in sizes:
+        out_dir = tmp_path / str(world_size)
+        job = tiny_encoder.job(**settings, workers=world_size)
+        run_world(train, world_size, job, out_dir, whole / "step-4")
+        found = records(out_dir, "step")
+        assert [r["step"] for r in found] == list(range(5, last + 1))
+        for record in found:
+            one = expected[record["step"]]
+            assert record["num_tokens"] == one["num_tokens"]
+            assert record["loss"] == pytest.approx(one["loss"], abs=1e-4)
+        other = load_file(out_dir / f"step-{last}" / "weights" / "model.safetensors")
+        for name, tensor in weights.items():
+            error = (tensor - other[name]).abs().max().item()
+            assert error < 1e-3, f"{world_size} ranks: {name} differs by {error:.1e}"
