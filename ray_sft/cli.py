@@ -61,7 +61,7 @@ def run(
     recipe: RecipeArgument, overrides: Overrides = None, runs_dir: RunsDir = Path("runs")
 ) -> None:
     """Run a recipe: data, training, evaluation, compression. Done stages are not run again."""
-    with _pipeline(recipe, overrides, runs_dir) as pipeline:
+    with _run(recipe, overrides, runs_dir) as pipeline:
         pipeline.compress(pipeline.train())
 
 
@@ -70,7 +70,7 @@ def train(
     recipe: RecipeArgument, overrides: Overrides = None, runs_dir: RunsDir = Path("runs")
 ) -> None:
     """Only prepare the data and train; leaves the bundle 'trained'."""
-    with _pipeline(recipe, overrides, runs_dir) as pipeline:
+    with _run(recipe, overrides, runs_dir) as pipeline:
         pipeline.train()
 
 
@@ -79,8 +79,23 @@ def compress(
     recipe: RecipeArgument, overrides: Overrides = None, runs_dir: RunsDir = Path("runs")
 ) -> None:
     """Compress the trained model as the recipe says (trains first where that is not done)."""
-    with _pipeline(recipe, overrides, runs_dir) as pipeline:
+    with _run(recipe, overrides, runs_dir) as pipeline:
         pipeline.compress(pipeline.train())
+
+
+@app.command()
+def tune(
+    recipe: RecipeArgument, overrides: Overrides = None, runs_dir: RunsDir = Path("runs")
+) -> None:
+    """Search the space under the recipe's 'tune' for better settings; writes the best recipe."""
+    with _run(recipe, overrides, runs_dir, reports=False) as pipeline:
+        from ray_sft.tune_report import show_search, write_search
+        from ray_sft.tuning import search
+
+        trials, figure = search(pipeline, pipeline.watcher.note)
+        best = write_search(pipeline.folder.path / "tune", pipeline.recipe, trials, figure)
+        show_search(console, trials, figure)
+        console.print(f"the best as a recipe: ray-sft run {best}", soft_wrap=True)
 
 
 @app.command()
@@ -346,33 +361,17 @@ def _reported() -> Iterator[None]:
 
 
 @contextmanager
-def _pipeline(recipe: str, overrides: list[str] | None, runs_dir: Path) -> Iterator["Pipeline"]:
-    """A pipeline with Ray, progress bars and the run's log; the report is written at the end."""
+def _run(
+    recipe: str, overrides: list[str] | None, runs_dir: Path, *, reports: bool = True
+) -> Iterator["Pipeline"]:
+    """A pipeline with Ray, progress bars and the run's log; its report is written at the end."""
     with _reported():
-        from ray_sft.core.logs import log_to_file
-        from ray_sft.pipeline import Pipeline
-        from ray_sft.ray_session import start_ray
-        from ray_sft.recipe import load_recipe
-        from ray_sft.report import write_report
-        from ray_sft.resolve import check_recipe
-        from ray_sft.run_folder import RunFolder
-        from ray_sft.show import ProgressWatcher, show_reports
+        from ray_sft.opened_run import open_run, report_run
 
-        loaded = load_recipe(recipe, overrides or [])
-        console.print("Starting Ray ...")
-        with start_ray():
-            resolved = check_recipe(loaded)
-            folder = RunFolder(runs_dir / resolved.name)
-            handler = log_to_file(folder.path / "run.log")
-            try:
-                with ProgressWatcher(console) as watcher:
-                    pipeline = Pipeline(resolved, folder, watcher)
-                    yield pipeline
-            finally:
-                logging.getLogger().removeHandler(handler)
-                handler.close()
-            write_report(folder, resolved.name, pipeline.reports)
-            show_reports(console, folder, pipeline.reports)
+        with open_run(console, recipe, overrides or [], runs_dir) as pipeline:
+            yield pipeline
+        if reports:
+            report_run(console, pipeline)
 
 
 def _columns(pairs: list[str] | None) -> dict[str, str]:

@@ -27,6 +27,7 @@ from ray_sft.data import (
 from ray_sft.models import FROM_SCRATCH, save_from_scratch
 from ray_sft.objectives import Distillation
 from ray_sft.ray_session import cluster_cpus
+from ray_sft.ready_stage import ReadyStage
 from ray_sft.recipe import EarlierStage, Recipe
 from ray_sft.run_folder import RunFolder, StageReport, fingerprint
 from ray_sft.stage_reports import bundle_report, data_report, train_report
@@ -84,13 +85,27 @@ class Pipeline:
 
     def train(self) -> Bundle:
         """All training stages; the last one's bundle."""
-        start = self._initial()
-        for stage in self.recipe.stages():
-            self._prepare(stage, start)
-            bundle = self._train(stage, start)
-            start = StartingPoint.of(bundle)
+        last, start = self._train_earlier()
+        bundle = self._train(last, start)
         write_rejected(self._shards, self.folder.rejected)
         return bundle
+
+    def ready(self) -> tuple[ReadyStage, str]:
+        """The last stage, ready to be trained, and a fingerprint of its rows and its start."""
+        last, start = self._train_earlier()
+        write_rejected(self._shards, self.folder.rejected)
+        rows = [self._data_inputs(last, name, start) for name in last.tasks]
+        return self._ready(last, start), fingerprint(rows)
+
+    def _train_earlier(self) -> tuple[EarlierStage, StartingPoint]:
+        """The last stage with its rows prepared, and where it starts, which is trained."""
+        start = self._initial()
+        *earlier, last = self.recipe.stages()
+        for stage in earlier:
+            self._prepare(stage, start)
+            start = StartingPoint.of(self._train(stage, start))
+        self._prepare(last, start)
+        return last, start
 
     def compress(self, bundle: Bundle) -> list[StageReport]:
         """The passes of the recipe; one report per pass."""
@@ -283,6 +298,20 @@ class Pipeline:
         """Where the encoded shards of a task are."""
         return self.folder.data_dir(stage) / task
 
+    def _ready(self, stage: EarlierStage, start: StartingPoint) -> ReadyStage:
+        """A stage whose rows are prepared; finds out what training has to know first."""
+        out_dir = self.folder.train_dir(stage.name)
+        model = start.model_with_room(stage, out_dir / "start")
+        again = relearned(stage, start.experiences)
+        former = start.former(
+            stage,
+            model=model,
+            data_dirs=[self._dirs(one, "train") for _, one in again],
+            out_dir=out_dir,
+        )
+        data_dirs = {name: self._task_dir(stage.name, name) for name in stage.tasks}
+        return ReadyStage(stage, model, start.processor, data_dirs, former)
+
     def _train(self, stage: EarlierStage, start: StartingPoint) -> Bundle:
         inputs = fingerprint(
             {name: self._data_inputs(stage, name, start) for name in stage.tasks},
@@ -301,26 +330,10 @@ class Pipeline:
                 records.append(dict(record))
                 self.watcher.record(stage.name, record)
 
-            out_dir = self.folder.train_dir(stage.name)
-            model = start.model_with_room(stage, out_dir / "start")
-            former = start.former(
-                stage,
-                model=model,
-                data_dirs=[self._dirs(again, "train") for _, again in earlier],
-                out_dir=out_dir,
-            )
-            weights = train_model(
-                stage.tasks,
-                stage.train,
-                model=model,
-                processor=start.processor,
-                data_dirs={name: self._task_dir(stage.name, name) for name in stage.tasks},
-                out_dir=out_dir,
+            weights = self._ready(stage, start).train(
+                out_dir=self.folder.train_dir(stage.name),
                 name=f"run-{inputs[:12]}",
                 on_record=on_record,
-                objectives=stage.objectives,
-                adapter=stage.adapter,
-                former=former,
             )
             bundle = write_trained_bundle(
                 path,

@@ -1,23 +1,17 @@
 """The report of a run: ``report.json`` with every number, ``report.html`` with tables and plots."""
 
-import io
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from jinja2 import Environment
-from matplotlib.figure import Figure
 
 from ray_sft.core.whole_files import write_whole
+from ray_sft.plots import new_axes, svg
 from ray_sft.run_folder import RunFolder, StageReport
 
 __all__ = ["write_report"]
-
-matplotlib.use("svg")
-matplotlib.rcParams["svg.fonttype"] = "none"  # the browser has the letters of every language
 
 _MOST_BARS = 30
 _LONGEST_NAME = 60
@@ -78,21 +72,19 @@ def _plots(folder: RunFolder, reports: Sequence[StageReport]) -> list[tuple[str,
 
 def _loss_plot(records: Sequence[Mapping[str, Any]]) -> str:
     """Loss by step as SVG; where a resumed run repeats a step, the later record counts."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(height=3.2)
     for event, style in (("step", "-"), ("evaluation", "o")):
         losses = {r["step"]: r["loss"] for r in records if r["event"] == event}
         axes.plot(sorted(losses), [losses[step] for step in sorted(losses)], style, label=event)
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats)")
     axes.legend()
-    return _svg(figure)
+    return svg(figure)
 
 
 def _trainings_plot(trainings: Sequence[Mapping[str, Any]]) -> str:
     """The main figure on the rows of each training, from that training to the last one."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(height=3.2)
     longest = max(len(training["figures"]) for training in trainings)
     for training in trainings:
         figures = training["figures"]
@@ -103,38 +95,27 @@ def _trainings_plot(trainings: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xlabel("after training")
     axes.set_ylabel("main figure")
     axes.legend(fontsize="small")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _length_plot(histogram: Mapping[str, Any]) -> str:
-    figure = Figure(figsize=(8, 2.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(height=2.4)
     axes.stairs(histogram["counts"], histogram["edges"], fill=True)
     axes.set_xlabel("length")
     axes.set_ylabel("rows")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _count_plot(counts: Mapping[str, int]) -> str:
     """The most frequent values as bars, the most frequent one on top."""
     names = list(counts)[:_MOST_BARS][::-1]
-    figure = Figure(figsize=(8, 0.6 + 0.28 * len(names)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(height=0.6 + 0.28 * len(names))
     bars = axes.barh([_short(name) for name in names], [counts[name] for name in names])
     axes.bar_label(bars, padding=3)
     if len(counts) > _MOST_BARS:
         axes.set_title(f"the {_MOST_BARS} most frequent of {len(counts)}", fontsize="small")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}..."
-
-
-def _svg(figure: Figure) -> str:
-    out = io.StringIO()
-    with warnings.catch_warnings():  # about letters that matplotlib's own font lacks
-        warnings.simplefilter("ignore", UserWarning)
-        figure.savefig(out, format="svg")
-    svg = out.getvalue()
-    return svg[svg.index("<svg") :]

@@ -5,15 +5,26 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ray_sft.tasks import Task
 from ray_sft.training.config import Train
 
-__all__ = ["Best"]
+__all__ = ["Best", "compared_figure"]
 
 _WEIGHTS = "best"
 """Folder of a checkpoint that holds the weights of the best evaluation so far."""
+
+
+def compared_figure(tasks: Mapping[str, Task]) -> tuple[str, Literal["max", "min"]]:
+    """By what evaluations are compared, and its better direction.
+
+    A task's main figure; of several tasks together, their weighted loss.
+    """
+    if len(tasks) > 1:
+        return "loss", "min"
+    (task,) = tasks.values()
+    return task.main_metric
 
 
 class Best:
@@ -24,9 +35,7 @@ class Best:
 
     def __init__(self, tasks: Mapping[str, Task], train: Train) -> None:
         """Nothing was evaluated yet."""
-        (name, direction) = ("loss", "min")
-        if len(tasks) == 1:
-            name, direction = next(iter(tasks.values())).main_metric
+        name, direction = compared_figure(tasks)
         self._figure, self._sign = name, 1.0 if direction == "max" else -1.0
         self._train = train
         self._value = -math.inf

@@ -91,6 +91,7 @@ def train_model(
     teacher: str = "",
     distillation: Distillation | None = None,
     former: Former | None = None,
+    share: float = 1.0,
 ) -> Path:
     """Trains and returns the folder with the weights; resumes where ``name`` was interrupted.
 
@@ -108,13 +109,15 @@ def train_model(
         teacher: a folder or hub id with weights that ``distillation`` follows.
         distillation: wraps the task's own loss, inside of ``objectives``.
         former: what ``model`` has learned before and is not to forget.
+        share: of each machine's CPUs and GPUs that the run may have.
 
     Raises:
         TrainingError: the run did not finish.
     """
     from ray_sft.training.loop import run_worker  # DeepSpeed: seconds, and only where it trains
 
-    resources = choose_resources(train, _nodes())
+    nodes = [{name: share * amount for name, amount in node.items()} for node in _nodes()]
+    resources = choose_resources(train, nodes)
     log = RecordLog.remote()  # type: ignore[attr-defined]
     job = Job(
         dict(tasks),

@@ -1,0 +1,220 @@
+"""Searching for better settings of a recipe's last training: `ray-sft tune`.
+
+Trials are trainings like any other, on Ray Train, begun by Ray Tune: Optuna's sampler chooses what
+to try (TPE, Bergstra et al. 2011), and ASHA (Li et al. 2020, arXiv:1810.05934) gives up trainings
+that fall behind. All of them read the same encoded rows and leave no bundle; what is best goes
+into a recipe, to be run. An interrupted search goes on where it stopped.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray.tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from ray_sft.core import ConfigError, TrainingError, Tree, apply_overrides, validate
+from ray_sft.pipeline import Pipeline
+from ray_sft.ready_stage import ReadyStage
+from ray_sft.recipe import Recipe
+from ray_sft.run_folder import fingerprint
+from ray_sft.training import Tune, compared_figure
+
+__all__ = ["Trial", "best_recipe", "changed", "search"]
+
+logger = logging.getLogger(__name__)
+
+_MOST_EVALUATIONS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of one training of a search."""
+
+    changes: dict[str, Tree]
+    """The settings that were tried."""
+    figures: tuple[float, ...]
+    """The compared figure at each of its evaluations; empty where it failed before the first."""
+    seconds: float
+    error: str = ""
+    """Why it failed."""
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Tree]) -> Recipe:
+    """``recipe`` with some settings.
+
+    Raises:
+        ConfigError: a setting does not exist or cannot have the value.
+    """
+    overrides = [f"{name}={json.dumps(value)}" for name, value in changes.items()]
+    tree = apply_overrides(recipe.model_dump(mode="json"), overrides)
+    return validate(Recipe, tree, what="the recipe with the settings of a trial")
+
+
+def best_recipe(recipe: Recipe, trial: Trial) -> Recipe:
+    """The recipe with what a trial has tried, ready to be run."""
+    return changed(recipe, trial.changes).model_copy(update={"tune": None})
+
+
+def search(pipeline: Pipeline, note: Callable[[str], None]) -> tuple[list[Trial], str]:
+    """The trials of the recipe of ``pipeline``, the best first, and what they are compared by.
+
+    Args:
+        pipeline: of a recipe as `ray_sft.resolve.check_recipe` made it.
+        note: is told of every evaluation.
+
+    Raises:
+        ConfigError: the recipe has no `tune`, or a value of the space is not valid.
+        TrainingError: no trial was evaluated.
+    """
+    recipe, settings = pipeline.recipe, pipeline.recipe.tune
+    if settings is None:
+        raise ConfigError(
+            "the recipe has no tune. Name what to search, such as tune: {space: "
+            "{train.learning_rate: {kind: log_uniform, low: 1.0e-4, high: 2.0e-3}}}"
+        )
+    _check_space(recipe, settings)
+    ready, inputs = pipeline.ready()
+    figure, direction = compared_figure(ready.stage.tasks)
+    folder = pipeline.folder.path / "tune"  # absolute: a trial runs elsewhere
+    job = _Job(recipe, figure, replace(ready, share=1 / settings.concurrent), folder / "trials")
+    name = f"search-{fingerprint(inputs, settings.model_dump(mode='json'))[:12]}"
+    # a trial is a driver: its training processes have resources of their own, and it has to have
+    # some, of which a byte does no harm
+    trainable = ray.tune.with_resources(partial(_run_trial, job=job), {"CPU": 0, "memory": 1})
+    if ray.tune.Tuner.can_restore(str(folder / name)):
+        logger.info("the search in '%s' goes on", folder / name)
+        tuner = ray.tune.Tuner.restore(
+            str(folder / name), trainable, resume_unfinished=True, restart_errored=True
+        )
+    else:
+        tuner = _new_tuner(trainable, settings, figure, direction, folder, name, note)
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # else Ray Tune draws tables even where it is silent
+    results = tuner.fit()
+    trials = [_trial_of(results[number]) for number in range(len(results))]
+    measured = [trial for trial in trials if trial.figures]
+    if not measured:
+        raise TrainingError(
+            f"none of the {len(trials)} trials was evaluated. The first failed with: "
+            f"{trials[0].error or 'no error'}"
+        )
+    sign = -1.0 if direction == "max" else 1.0
+
+    def place(trial: Trial) -> tuple[float, str]:  # equal ones stand as they always do
+        return sign * trial.figures[-1], json.dumps(trial.changes)
+
+    failed = [trial for trial in trials if not trial.figures]
+    return [*sorted(measured, key=place), *failed], figure
+
+
+def _check_space(recipe: Recipe, settings: Tune) -> None:
+    for name, domain in settings.space.items():
+        for value in domain.ends():
+            changed(recipe, {name: value})
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What every trial is sent."""
+
+    recipe: Recipe
+    figure: str
+    ready: ReadyStage
+    out_dir: Path
+
+
+def _run_trial(config: Mapping[str, Any], *, job: _Job) -> None:
+    """One training, in a process of its own."""
+    stage = changed(job.recipe, _changes(config)).stages()[-1]
+    out_dir = job.out_dir / ray.tune.get_context().get_trial_id()
+
+    def on_record(record: Mapping[str, Any]) -> None:
+        if record["event"] == "evaluation":
+            ray.tune.report({"figure": record[job.figure], "step": record["step"]})
+
+    try:
+        replace(job.ready, stage=stage).train(out_dir=out_dir, name="run", on_record=on_record)
+    finally:
+        shutil.rmtree(out_dir / "run", ignore_errors=True)  # checkpoints; the figures stay
+
+
+def _new_tuner(
+    trainable: Any,
+    settings: Tune,
+    figure: str,
+    direction: str,
+    folder: Path,
+    name: str,
+    note: Callable[[str], None],
+) -> ray.tune.Tuner:
+    return ray.tune.Tuner(
+        trainable,
+        param_space={key: domain.sampled() for key, domain in settings.space.items()},
+        tune_config=ray.tune.TuneConfig(
+            metric="figure",
+            mode=direction,
+            num_samples=settings.trials,
+            max_concurrent_trials=settings.concurrent,
+            search_alg=OptunaSearch(seed=settings.seed),
+            scheduler=ASHAScheduler(
+                grace_period=settings.grace,
+                reduction_factor=settings.reduction,
+                max_t=_MOST_EVALUATIONS,
+            ),
+        ),
+        run_config=ray.tune.RunConfig(
+            name=name,
+            storage_path=str(folder),
+            verbose=0,  # ours are the words
+            callbacks=[_Teller(note, figure)],
+        ),
+    )
+
+
+class _Teller(ray.tune.Callback):
+    """Tells what trials do."""
+
+    def __init__(self, note: Callable[[str], None], figure: str) -> None:
+        self._note, self._figure = note, figure
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        del iteration
+        place = trials.index(trial) + 1
+        spelled = ", ".join(f"{k} {_short(v)}" for k, v in _changes(trial.config).items())
+        self._note(f"trial {place}: {self._figure} {result['figure']:.4f} with {spelled}")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        del iteration
+        self._note(f"trial {trials.index(trial) + 1} failed")
+
+
+def _short(value: Tree) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _changes(config: Mapping[str, Any]) -> dict[str, Tree]:
+    """The settings of a trial as a recipe would spell them."""
+    return {
+        name: json.loads(value) if isinstance(value, str) else value
+        for name, value in config.items()
+    }
+
+
+def _trial_of(result: ray.tune.Result) -> Trial:
+    frame = result.metrics_dataframe
+    figures = () if frame is None else tuple(float(value) for value in frame["figure"])
+    return Trial(
+        changes=_changes(result.config or {}),
+        figures=figures,
+        seconds=float((result.metrics or {}).get("time_total_s", 0.0)),
+        error=str(result.error).strip().splitlines()[-1] if result.error else "",
+    )
