@@ -108,24 +108,9 @@ def check(
 ) -> None:
     """Check a recipe and its rows, show what would be trained on, and keep nothing."""
     with _reported():
-        from tempfile import TemporaryDirectory
+        from ray_sft.opened_run import check_run
 
-        from ray_sft.pipeline import Pipeline
-        from ray_sft.ray_session import start_ray
-        from ray_sft.recipe import load_recipe
-        from ray_sft.resolve import check_recipe
-        from ray_sft.run_folder import RunFolder
-        from ray_sft.show import ProgressWatcher, show_recipe
-        from ray_sft.show_data import show_data
-
-        loaded = load_recipe(recipe, overrides or []).with_first_rows(rows)
-        with start_ray(), TemporaryDirectory(prefix="ray-sft-check-") as folder:
-            resolved = check_recipe(loaded)
-            show_recipe(console, resolved)
-            with ProgressWatcher(console) as watcher:
-                pipeline = Pipeline(resolved, RunFolder(Path(folder)), watcher)
-                pipeline.prepare()
-            show_data(console, pipeline.reports, pipeline.folder.rejected)
+        check_run(console, recipe, overrides or [], rows=rows)
 
 
 @app.command()

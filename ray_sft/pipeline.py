@@ -73,15 +73,22 @@ class Pipeline:
         """The prepared splits by what people call them, for the list of rejected rows."""
         folder.write_recipe(recipe.model_dump(mode="json"))
 
-    def prepare(self) -> None:
-        """The rows of all stages as training would read them, and nothing more."""
+    def prepare(self) -> list[ReadyStage]:
+        """The rows of all stages as training would read them, and nothing more.
+
+        Stages after the first are given the model that the first one starts from.
+        """
         start = self._initial()
+        ready = []
         for stage in self.recipe.stages():
             self._prepare(stage, start)
+            data_dirs = {name: self._task_dir(stage.name, name) for name in stage.tasks}
+            ready.append(ReadyStage(stage, start.model, start.processor, data_dirs, None))
             former = start.experiences if stage.continual else ()
             learned = (*former, experience_of(self.recipe, stage))
             start = replace(start, experiences=learned)
         write_rejected(self._shards, self.folder.rejected)
+        return ready
 
     def train(self) -> Bundle:
         """All training stages; the last one's bundle."""
@@ -335,7 +342,7 @@ class Pipeline:
                 name=f"run-{inputs[:12]}",
                 on_record=on_record,
             )
-            bundle = write_trained_bundle(
+            bundle, details = write_trained_bundle(
                 path,
                 self.recipe,
                 stage,
@@ -345,7 +352,7 @@ class Pipeline:
                 eval_dirs=self._dirs(stage, "eval"),
                 earlier=[(one, self._dirs(again, "eval")) for one, again in earlier],
             )
-            return train_report(stage.name, bundle, records)
+            return train_report(stage.name, bundle, records, details)
 
         self._stage(f"train-{stage.name}", inputs, work, outputs=[path])
         return Bundle.open(path)

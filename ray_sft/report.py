@@ -10,6 +10,13 @@ from jinja2 import Environment
 from ray_sft.core.whole_files import write_whole
 from ray_sft.plots import new_axes, svg
 from ray_sft.run_folder import RunFolder, StageReport
+from ray_sft.training_plots import (
+    calibration_plot,
+    confusion_plot,
+    learning_rate_plot,
+    loss_plot,
+    trainings_plot,
+)
 
 __all__ = ["write_report"]
 
@@ -28,6 +35,7 @@ def write_report(folder: RunFolder, name: str, reports: Sequence[StageReport]) -
         stages=reports,
         data=_data_tables(reports),
         changes=_changes(reports),
+        details=_details(reports),
         plots=_plots(folder, reports),
     )
     write_whole(folder.path / "report.html", html)
@@ -60,42 +68,40 @@ def _plots(folder: RunFolder, reports: Sequence[StageReport]) -> list[tuple[str,
             for name in ("labels", "languages", "reasons"):
                 if counts[name]:
                     plots.append((f"{title}: {name}", _count_plot(counts[name])))
-        if trainings := report.details.get("trainings"):
-            plots.append((f"{report.stage}: what is left", _trainings_plot(trainings)))
-        stage = report.stage.removeprefix("train-")
-        path = folder.train_dir(stage) / "metrics.jsonl"
-        if report.stage.startswith("train-") and path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            plots.append((f"{stage}: loss", _loss_plot([json.loads(line) for line in lines])))
+        if report.stage.startswith("train-"):
+            plots += _training_plots(folder, report)
     return plots
 
 
-def _loss_plot(records: Sequence[Mapping[str, Any]]) -> str:
-    """Loss by step as SVG; where a resumed run repeats a step, the later record counts."""
-    figure, axes = new_axes(height=3.2)
-    for event, style in (("step", "-"), ("evaluation", "o")):
-        losses = {r["step"]: r["loss"] for r in records if r["event"] == event}
-        axes.plot(sorted(losses), [losses[step] for step in sorted(losses)], style, label=event)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss (nats)")
-    axes.legend()
-    return svg(figure)
+def _training_plots(folder: RunFolder, report: StageReport) -> list[tuple[str, str]]:
+    plots = []
+    stage = report.stage.removeprefix("train-")
+    path = folder.train_dir(stage) / "metrics.jsonl"
+    if path.is_file():
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        plots.append((f"{stage}: loss", loss_plot(records)))
+        plots.append((f"{stage}: learning rate", learning_rate_plot(records)))
+    if trainings := report.details.get("trainings"):
+        plots.append((f"{stage}: what is left", trainings_plot(trainings)))
+    for name, detail in report.details.get("tasks", {}).items():
+        if detail["confusion"]:
+            title = f"{stage}, {name}: what is taken for what"
+            plots.append((title, confusion_plot(detail["confusion"])))
+        if detail["calibration"]:
+            error = detail["expected_calibration_error"]
+            title = f"{stage}, {name}: calibration (expected error {error:.3f})"
+            plots.append((title, calibration_plot(detail["calibration"])))
+    return plots
 
 
-def _trainings_plot(trainings: Sequence[Mapping[str, Any]]) -> str:
-    """The main figure on the rows of each training, from that training to the last one."""
-    figure, axes = new_axes(height=3.2)
-    longest = max(len(training["figures"]) for training in trainings)
-    for training in trainings:
-        figures = training["figures"]
-        after = [longest - len(figures) + number + 1 for number in range(len(figures))]
-        label = _short(f"{training['name']} {training['task']}")
-        axes.plot(after, figures, "o-", label=label)
-    axes.set_xticks(range(1, longest + 1))
-    axes.set_xlabel("after training")
-    axes.set_ylabel("main figure")
-    axes.legend(fontsize="small")
-    return svg(figure)
+def _details(reports: Sequence[StageReport]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Tables of labels and mistakes, by stage and task."""
+    return [
+        (f"{report.stage.removeprefix('train-')}, {name}", detail)
+        for report in reports
+        for name, detail in report.details.get("tasks", {}).items()
+        if detail["labels"]
+    ]
 
 
 def _length_plot(histogram: Mapping[str, Any]) -> str:

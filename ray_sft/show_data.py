@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ray_sft.preflight import Preflight
 from ray_sft.run_folder import StageReport
 
-__all__ = ["show_data"]
+__all__ = ["show_data", "show_preflight"]
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _MOST_LABELS = 10
@@ -37,6 +38,35 @@ def show_data(console: Console, reports: Sequence[StageReport], rejected: Path) 
                 )
             _show_changes(console, report.details["augmentations"])
     _show_rejected(console, rejected)
+
+
+def show_preflight(console: Console, stage: str, found: Preflight, *, zero_stage: int) -> None:
+    """Examples with what is learned of them, the memory of a worker, and what looks wrong.
+
+    Args:
+        console: where to print.
+        stage: what the examples and the memory are of.
+        found: by `ray_sft.preflight`.
+        zero_stage: that the recipe asks for.
+    """
+    for rendered in found.examples:
+        text = Text(f"  {rendered.task}: ")
+        for piece, is_supervised in rendered.pieces:
+            text.append(piece, "bold green" if is_supervised else "dim")
+            text.append(" ")
+        console.print(text)
+    if any(mark for rendered in found.examples for _, mark in rendered.pieces):
+        console.print(Text("  (bold green: what is learned)", "dim"))
+    table = Table(title=f"{stage}: memory of a worker, estimated, in GB")
+    for column in ("ZeRO", "weights", "gradients", "optimizer", "activations", "together"):
+        table.add_column(column, justify="right")
+    for number, one in found.memory.items():
+        parts = (one.weights, one.gradients, one.optimizer, one.activations, one.total)
+        style = "bold" if number == zero_stage else "dim"
+        table.add_row(str(number), *(f"{part / 1e9:.2f}" for part in parts), style=style)
+    console.print(table)
+    for warning in found.warnings:
+        console.print(Text("look at this: ", "yellow") + Text(warning))
 
 
 _COUNTS = {

@@ -6,7 +6,7 @@ from typing import Any
 from ray_sft.bundle import Bundle, Manifest
 from ray_sft.compression import StepReport
 from ray_sft.data import DataSummary
-from ray_sft.evaluation import retention
+from ray_sft.evaluation import Detail, retention
 from ray_sft.run_folder import StageReport
 
 __all__ = ["bundle_report", "data_report", "train_report"]
@@ -17,8 +17,13 @@ def data_report(stage: str, summary: DataSummary) -> StageReport:
     return StageReport(stage=f"data-{stage}", seconds=0, details=summary.model_dump(mode="json"))
 
 
-def train_report(stage: str, bundle: Bundle, records: Sequence[Mapping[str, Any]]) -> StageReport:
-    """Figures of the trained bundle, and the median speed of a step."""
+def train_report(
+    stage: str,
+    bundle: Bundle,
+    records: Sequence[Mapping[str, Any]],
+    details: Mapping[str, Detail],
+) -> StageReport:
+    """Figures of the trained bundle with what lies behind them, and the median speed of a step."""
     steps = [record for record in records if record["event"] == "step"]
     rates = sorted(float(record["tokens_per_s"]) for record in steps)
     return StageReport(
@@ -32,6 +37,7 @@ def train_report(stage: str, bundle: Bundle, records: Sequence[Mapping[str, Any]
             # of all positions that were computed, so that a change of packing can be judged
             "padding": sum(record["padding"] for record in steps) / max(1, len(steps)),
             "trainings": _trainings(bundle.manifest),
+            "tasks": {name: detail.model_dump(mode="json") for name, detail in details.items()},
         },
     )
 

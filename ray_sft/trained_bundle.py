@@ -7,10 +7,11 @@ from pathlib import Path
 
 from ray_sft.bundle import Bundle, BundleWriter, Experience, Manifest
 from ray_sft.data import SampleStore, iterate_rows
-from ray_sft.evaluation import evaluate, model_card
+from ray_sft.evaluation import Detail, evaluate, evaluate_in_detail, model_card
 from ray_sft.inference import Predictor, record_samples
 from ray_sft.models import load_processor
 from ray_sft.recipe import EarlierStage, Recipe
+from ray_sft.tasks import Example, Processor, Runner, Task
 
 __all__ = ["experience_of", "write_trained_bundle"]
 
@@ -36,8 +37,10 @@ def write_trained_bundle(
     parent: Bundle | None,
     eval_dirs: Mapping[str, Path],
     earlier: Sequence[tuple[Experience, Mapping[str, Path]]] = (),
-) -> Bundle:
+) -> tuple[Bundle, dict[str, Detail]]:
     """Writes the model of ``stage``, measured on its own evaluation rows and on ``earlier`` ones.
+
+    Returns it, and what lies behind the figures of each task.
 
     Args:
         path: of the bundle.
@@ -68,7 +71,11 @@ def write_trained_bundle(
         load_processor(processor).save_pretrained(writer.processor_dir)
         draft = writer.draft(manifest)
         predictors = Predictor.each(draft, num_threads=os.cpu_count() or 1)
-        figures = _figures(predictors, eval_dirs)
+        found = {
+            name: evaluate_in_detail(*_measured(predictor, eval_dirs[name]))
+            for name, predictor in predictors.items()
+        }
+        figures = {name: one for name, (one, _) in found.items()}
         own = experience_of(recipe, stage)
         experiences = [
             *(_went_on(experience, predictors, dirs) for experience, dirs in earlier),
@@ -86,29 +93,26 @@ def write_trained_bundle(
             )
         )
         writer.write_card(model_card(manifest, {stage.name: metrics}))
-        return writer.finish(manifest)
+        return writer.finish(manifest), {name: detail for name, (_, detail) in found.items()}
 
 
 def _went_on(
     experience: Experience, predictors: Mapping[str, Predictor], dirs: Mapping[str, Path]
 ) -> Experience:
     """An earlier training with what the new model makes of its evaluation rows."""
-    now = _main_figures(predictors, _figures(predictors, dirs))
+    figures = {
+        name: evaluate(*_measured(predictor, dirs[name])) for name, predictor in predictors.items()
+    }
+    now = _main_figures(predictors, figures)
     return experience.model_copy(update={"figures": (*experience.figures, now)})
 
 
-def _figures(
-    predictors: Mapping[str, Predictor], eval_dirs: Mapping[str, Path]
-) -> dict[str, dict[str, float]]:
-    return {
-        name: evaluate(
-            predictor.task,
-            predictor.runner,
-            predictor.processor,
-            SampleStore(eval_dirs[name]).all(),
-        )
-        for name, predictor in predictors.items()
-    }
+def _measured(
+    predictor: Predictor, eval_dir: Path
+) -> tuple[Task, Runner, Processor, list[Example]]:
+    """What `evaluate` reads."""
+    examples = SampleStore(eval_dir).all()
+    return predictor.task, predictor.runner, predictor.processor, examples
 
 
 def _main_figures(

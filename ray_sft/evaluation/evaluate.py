@@ -1,11 +1,29 @@
 """Figures of a model on encoded examples, through the calls that also serve it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from pydantic import BaseModel
 
 from ray_sft.inference import plan_batches
 from ray_sft.tasks import Example, Processor, Runner, Task
 
-__all__ = ["evaluate"]
+__all__ = ["answers", "evaluate"]
+
+
+def answers(
+    task: Task,
+    runner: Runner,
+    processor: Processor,
+    examples: Sequence[Example],
+    *,
+    max_batch_tokens: int = 4096,
+) -> Iterator[tuple[list[BaseModel], list[Example]]]:
+    """Batches of responses with the examples they belong to, each of which comes once."""
+    lengths = [example.length for example in examples]
+    for group in plan_batches(lengths, max_batch_tokens=max_batch_tokens):
+        chosen = [examples[index] for index in group]
+        outputs = task.predict(runner, task.collate(chosen, processor))
+        yield task.decode(outputs, chosen, processor), chosen
 
 
 def evaluate(
@@ -23,9 +41,8 @@ def evaluate(
     shared by a batch).
     """
     metrics = task.metrics()
-    lengths = [example.length for example in examples]
-    for group in plan_batches(lengths, max_batch_tokens=max_batch_tokens):
-        chosen = [examples[index] for index in group]
-        outputs = task.predict(runner, task.collate(chosen, processor))
-        metrics.update(task.decode(outputs, chosen, processor), chosen)
+    for responses, chosen in answers(
+        task, runner, processor, examples, max_batch_tokens=max_batch_tokens
+    ):
+        metrics.update(responses, chosen)
     return metrics.compute()

@@ -20,6 +20,7 @@ from ray_sft.models.layers import layers_of
 from ray_sft.models.load import (
     ModelSource,
     check_model,
+    empty_model,
     load_model,
     load_processor,
     load_tasks,
@@ -46,6 +47,7 @@ __all__ = [
     "ModelSource",
     "RsLora",
     "check_model",
+    "empty_model",
     "layers_of",
     "leave_out_padding",
     "load_model",

@@ -36,6 +36,7 @@ from ray_sft.tasks import Processor, Task
 __all__ = [
     "ModelSource",
     "check_model",
+    "empty_model",
     "load_model",
     "load_processor",
     "load_tasks",
@@ -220,6 +221,23 @@ def load_tasks(
     if Path(reference).is_dir():
         model.load_heads(Path(reference))
     _check_fit(model, reference, tasks, processor)
+    return model
+
+
+def empty_model(reference: str, tasks: Mapping[str, Task]) -> torch.nn.Module:
+    """What `load_tasks` would give, on torch's meta device: shapes without weights or memory.
+
+    Raises:
+        ConfigError: the configuration cannot be loaded.
+    """
+    with torch.device("meta"):
+        if uses_heads(tasks):
+            return HeadedEncoder(AutoModel.from_config(model_config(reference)), tasks)
+        (task,) = tasks.values()
+        config = model_config(reference)
+        for name, value in task.model_options().items():
+            setattr(config, name, value)
+        model: torch.nn.Module = _AUTO_CLASSES[task.head].from_config(config)
     return model
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Encoded",
     "Example",
     "Head",
+    "Judgement",
     "Loss",
     "LossFn",
     "Metrics",
@@ -96,6 +97,20 @@ class Loss:
     objectives compare and smooth. ``cross_entropy(logits, targets)`` summed is ``loss_sum``."""
     targets: torch.Tensor
     """The right class at each target, shape (num_targets,), int64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A decision of a model beside the right one, for people who look into its errors."""
+
+    expected: str
+    """The right answer, as a word."""
+    answered: str
+    """The model's."""
+    score: float
+    """How probable the model held its answer."""
+    text: str
+    """What it was asked, as far as the model has read it."""
 
 
 LossFn: TypeAlias = Callable[[TensorBatch], Loss]
@@ -223,6 +238,13 @@ class Task(Config, ABC):
     @abstractmethod
     def metrics(self) -> Metrics:
         """An empty accumulator."""
+
+    def judgements(
+        self, responses: Sequence[BaseModel], examples: Sequence[Example], processor: Processor
+    ) -> list[Judgement]:
+        """The decisions for examples with labels; none where answers are no choice of a few."""
+        del responses, examples, processor
+        return []
 
 
 def pad(arrays: Sequence[Array], value: int, *, multiple_of: int = 1) -> Array:

@@ -19,6 +19,7 @@ from ray_sft.tasks.base import (
     Encoded,
     Example,
     Head,
+    Judgement,
     Loss,
     Metrics,
     Outputs,
@@ -51,6 +52,9 @@ class RankingResponse(BaseModel):
     """How probable a click, a like or a purchase is, between 0 and 1."""
 
     score: float
+
+
+_TAKEN = ("not taken", "taken")
 
 
 class RankingMetrics(Metrics):
@@ -210,6 +214,21 @@ class Ranking(Task):
         """A `RankingResponse` per example."""
         del processor, examples
         return [RankingResponse(score=float(score)) for score in outputs["score"]]
+
+    def judgements(
+        self, responses: Sequence[BaseModel], examples: Sequence[Example], processor: Processor
+    ) -> list[Judgement]:
+        """See `Task.judgements`; one for each row with a label, taken above a half."""
+        found = []
+        for response, example in zip(responses, examples, strict=True):
+            assert isinstance(response, RankingResponse)
+            if "labels" in example.arrays:
+                taken = response.score > 0.5
+                score = response.score if taken else 1 - response.score
+                text = processor.decode(example.arrays["input_ids"], skip_special_tokens=True)
+                expected = _TAKEN[int(example.arrays["labels"])]
+                found.append(Judgement(expected, _TAKEN[taken], score, text))
+        return found
 
     def metrics(self) -> Metrics:
         """See `RankingMetrics`."""

@@ -6,7 +6,15 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 from pydantic import BaseModel
 
-from ray_sft.tasks.base import IGNORED, Array, Example, Metrics, Rejected
+from ray_sft.tasks.base import (
+    IGNORED,
+    Array,
+    Example,
+    Judgement,
+    Metrics,
+    Processor,
+    Rejected,
+)
 from ray_sft.tasks.labelled_text import LabelledText, LabelScore
 
 __all__ = ["ClassificationMetrics", "ClassificationResponse", "SingleLabel"]
@@ -97,6 +105,19 @@ class SingleLabel(LabelledText):
         """See `LabelledText.response`."""
         scores = self.scores(probabilities)
         return ClassificationResponse(label=scores[0].label, score=scores[0].score, scores=scores)
+
+    def judgements(
+        self, responses: Sequence[BaseModel], examples: Sequence[Example], processor: Processor
+    ) -> list[Judgement]:
+        """See `Task.judgements`; one for each labelled row."""
+        found = []
+        for response, example in zip(responses, examples, strict=True):
+            assert isinstance(response, ClassificationResponse)
+            if "labels" in example.arrays:
+                text = processor.decode(example.arrays["input_ids"], skip_special_tokens=True)
+                expected = self.labels[int(example.arrays["labels"])]
+                found.append(Judgement(expected, response.label, response.score, text))
+        return found
 
     def metrics(self) -> Metrics:
         """See `ClassificationMetrics`."""

@@ -22,6 +22,7 @@ from ray_sft.tasks.base import (
     Encoded,
     Example,
     Head,
+    Judgement,
     Loss,
     Metrics,
     Outputs,
@@ -48,6 +49,10 @@ from ray_sft.tasks.labelled_text import with_new
 from ray_sft.tasks.words import AlignedWords, Sentence, align, read_sentence, spelled
 
 __all__ = ["TokenClassification"]
+
+
+_NO_TYPE = "O"
+"""Of a word outside of all entities, as tags spell it."""
 
 
 class TokenClassification(Task):
@@ -261,6 +266,43 @@ class TokenClassification(Task):
             last_word=int(arrays["words"][last]),
             score=float(scores_W[span.start : span.end].mean()),
         )
+
+    def judgements(
+        self, responses: Sequence[BaseModel], examples: Sequence[Example], processor: Processor
+    ) -> list[Judgement]:
+        """See `Task.judgements`; one for each tagged word, of its type or of none.
+
+        The score of a word that belongs to no entity is not told, NaN.
+        """
+        found = []
+        for response, example in zip(responses, examples, strict=True):
+            assert isinstance(response, EntityResponse)
+            if "labels" in example.arrays:
+                found += self._word_judgements(response, example.arrays, processor)
+        return found
+
+    def _word_judgements(
+        self, response: EntityResponse, arrays: Mapping[str, Array], processor: Processor
+    ) -> list[Judgement]:
+        ids, starts, words = arrays["input_ids"], arrays["word_starts"], arrays["words"]
+        ends = [*starts[1:], len(ids)]
+        spelled = [
+            processor.decode(ids[start:end], skip_special_tokens=True).strip()
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        of_word = {
+            word: entity
+            for entity in response.entities
+            for word in range(entity.first_word, entity.last_word + 1)
+        }
+        sentence = " ".join(spelled)
+        found = []
+        for target, word, spelling in zip(arrays["labels"][starts], words, spelled, strict=True):
+            entity = of_word.get(int(word))
+            expected = self.labels[(int(target) - 1) // 2] if target > 0 else _NO_TYPE
+            answered, score = (entity.label, entity.score) if entity else (_NO_TYPE, float("nan"))
+            found.append(Judgement(expected, answered, score, f"{spelling} | {sentence}"))
+        return found
 
     def metrics(self) -> Metrics:
         """See `EntityMetrics`."""

@@ -201,6 +201,19 @@ def test_decode_answers_each_example_in_the_shape_of_the_schema(case, examples):
         assert case.task.Response.model_validate_json(response.model_dump_json()) == response
 
 
+def test_there_is_a_judgement_for_each_target_or_for_none(case, examples):
+    batch = case.task.collate(examples, case.processor)
+    outputs = case.task.predict(TorchRunner(case.model), batch)
+    responses = case.task.decode(outputs, examples, case.processor)
+    found = case.task.judgements(responses, examples, case.processor)
+    assert len(found) in (0, case.task.num_targets(batch))
+    for one in found:
+        assert one.expected
+        assert one.answered
+        assert one.text
+        assert np.isnan(one.score) or 0 <= one.score <= 1
+
+
 def test_the_logits_at_the_targets_give_the_loss(case, examples):
     with torch.no_grad():
         loss = loss_of(case, examples)
