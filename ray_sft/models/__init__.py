@@ -16,7 +16,7 @@ from ray_sft.models.from_scratch import (
 )
 from ray_sft.models.grow import save_grown
 from ray_sft.models.heads import HeadedEncoder, HeadView, uses_heads
-from ray_sft.models.layers import layers_of
+from ray_sft.models.layers import checkpoint_activations, layers_of
 from ray_sft.models.load import (
     ModelSource,
     check_model,
@@ -47,6 +47,7 @@ __all__ = [
     "ModelSource",
     "RsLora",
     "check_model",
+    "checkpoint_activations",
     "empty_model",
     "layers_of",
     "leave_out_padding",

@@ -1,10 +1,12 @@
-"""Where a transformer keeps its layers."""
+"""Where a transformer keeps its layers, and what they keep."""
+
+from typing import Any
 
 import torch
 
 from ray_sft.core import ConfigError
 
-__all__ = ["layers_of"]
+__all__ = ["checkpoint_activations", "layers_of"]
 
 
 def layers_of(module: torch.nn.Module) -> torch.nn.ModuleList:
@@ -25,3 +27,21 @@ def layers_of(module: torch.nn.Module) -> torch.nn.ModuleList:
             "says. Use an encoder or decoder whose layers are one list."
         )
     return max(found, key=lambda part: sum(1 for _ in part.modules()))
+
+
+def checkpoint_activations(module: torch.nn.Module) -> None:
+    """Lets the layers keep their inputs alone, and run again where gradients are computed.
+
+    Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
+
+    Raises:
+        ConfigError: the architecture has no such layers.
+    """
+    model: Any = getattr(module, "backbone", module)
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        raise ConfigError(
+            f"{type(model).__name__} cannot run its layers again. Set "
+            "train.activation_checkpointing: false."
+        )
+    # the reentrant kind meets parameters that ZeRO 3 has let go
+    model.activation_checkpointing_enable({"use_reentrant": False})

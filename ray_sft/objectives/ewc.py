@@ -73,8 +73,7 @@ class Ewc(Config):
                 if not torch.is_grad_enabled():
                     return
                 for own, name in owners[part].items():
-                    moved = getattr(part, own).float() - anchors[name]
-                    terms[name] = (fisher[name] * moved.square()).sum()
+                    terms[name] = _penalty(getattr(part, own), anchors[name], fisher[name])
 
             with ExitStack() as stack:
                 for part in owners:  # first of all hooks: others may let go of the parameters
@@ -85,6 +84,31 @@ class Ewc(Config):
             return replace(loss, loss_sum=loss.loss_sum + loss.num_targets * penalty)
 
         return held
+
+
+class _Penalty(torch.autograd.Function):
+    """sum_i F_i (w_i - w*_i)^2, with its own way back.
+
+    It keeps its slope by itself: what a layer gives torch to keep is thrown away and asked for
+    again where its activations are checkpointed, and then no hook runs.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: torch.Tensor, anchor: torch.Tensor, fisher: torch.Tensor
+    ) -> torch.Tensor:
+        moved = weight.float() - anchor
+        ctx.slope = (2 * fisher * moved).to(weight.dtype)
+        return (fisher * moved.square()).sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        return gradient * ctx.slope, None, None
+
+
+def _penalty(weight: torch.Tensor, anchor: torch.Tensor, fisher: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = _Penalty.apply(weight, anchor, fisher)  # type: ignore[no-untyped-call] # torch's
+    return found
 
 
 def _owners(

@@ -12,6 +12,7 @@ __all__ = ["Train"]
 _OF_THE_MACHINE = (
     "workers",
     "gradient_accumulation",
+    "activation_checkpointing",
     "device",
     "keep_checkpoints",
     "max_failures",
@@ -30,6 +31,9 @@ class Train(Config):
     """Length of the rows of one optimizer step together, over all workers."""
     gradient_accumulation: int = Field(default=1, ge=1)
     """Micro-batches a worker runs for a step; more of them need less memory."""
+    activation_checkpointing: bool = False
+    """Keep of each layer its input alone, and run the layer again where its gradient is computed:
+    much less memory for long texts, about a third more time."""
     packing: bool = False
     """Put several examples into one row, isolated from each other, instead of padding."""
     learning_rate: float = Field(default=5e-4, gt=0)

@@ -26,6 +26,7 @@ import torch.distributed as dist
 from ray_sft.core import TrainingError
 from ray_sft.data import Mixture, Rows, SampleStore, StepPlan, num_positions
 from ray_sft.models import (
+    checkpoint_activations,
     leave_out_padding,
     load_processor,
     load_tasks,
@@ -104,6 +105,8 @@ class Loop:
         module = load_tasks(job.model, self.tasks, processor=self.processor)
         if job.adapter is not None:
             job.adapter.inject(module, self.tasks)
+        if self.train.activation_checkpointing:
+            checkpoint_activations(module)
         if self.train.packing:
             use_segmented_attention(module)
         # a teacher's layers are compared with the student's, position by position

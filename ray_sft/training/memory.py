@@ -4,7 +4,7 @@ Weights, gradients and optimizer state are counted exactly, by what each ZeRO st
 the workers (Rajbhandari et al. 2020, arXiv:1910.02054, section 3): fp32 weights and gradients,
 the two moments of AdamW, and from stage 1 on DeepSpeed's own flat fp32 copy of the part that a
 worker updates. What the layers keep for the backward pass is an estimate after Korthikanti et al.
-2022, arXiv:2205.05198, eq. 2, for one micro-batch, without activation checkpointing.
+2022, arXiv:2205.05198, eq. 2, for one micro-batch.
 """
 
 from typing import Any
@@ -94,4 +94,8 @@ def _activations(size: ModelSize, train: Train, longest: int, *, has_token_logit
     # eq. 2 counts 34 h + 5 a s bytes a token and layer where numbers have two bytes
     of_layer = (34 * size.hidden_size + 5 * size.num_heads * longest) * bytes_each // 2
     logits = 2 * _FP32 * size.vocab_size if has_token_logits else 0
-    return tokens * (size.num_layers * of_layer + logits)
+    if train.activation_checkpointing:  # the inputs of all layers, and the inside of one
+        kept = size.num_layers * size.hidden_size * bytes_each + of_layer
+    else:
+        kept = size.num_layers * of_layer
+    return tokens * (kept + logits)

@@ -62,9 +62,12 @@ TASK_OF = {
     "decoder": CausalLanguageModel,
     "packed": CausalLanguageModel,
     "heads": Embedding,
+    "checkpointed_encoder": SequenceClassification,
+    "checkpointed_decoder": CausalLanguageModel,
     **dict.fromkeys(ADAPTER_OF, SequenceClassification),
 }
 PLAIN = ("encoder", "decoder", "packed")
+CHECKPOINTED = ("checkpointed_encoder", "checkpointed_decoder")
 
 
 @cache
@@ -106,6 +109,7 @@ SCENES = [
     *(scene(kind, stage, ONE_ORDER[kind]) for kind in PLAIN for stage in (0, 1, 2)),
     *(scene(kind, 3, FOR_KIND[kind]) for kind in PLAIN),
     *(scene(kind, stage, COMPOSED) for kind in ("heads", "lora") for stage in (2, 3)),
+    *(scene(kind, stage, BARE | COMPOSED) for kind in CHECKPOINTED for stage in (2, 3)),
     *(scene(kind, stage, BARE) for kind in ADAPTER_OF if kind != "lora" for stage in STAGES),
     *(scene(kind, 3, COMPOSED, precision="bf16") for kind in ("encoder", "decoder")),
 ]

@@ -16,7 +16,12 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from ray_sft.models import HeadedEncoder, HeadView, use_segmented_attention
+from ray_sft.models import (
+    HeadedEncoder,
+    HeadView,
+    checkpoint_activations,
+    use_segmented_attention,
+)
 from ray_sft.objectives import Ewc, Fgm, Objective, neftune, wrap_all
 from ray_sft.tasks import Batch, LossFn, Task
 from ray_sft.training import Train
@@ -71,7 +76,7 @@ class Scene:
 def build(kind: str, task: Task) -> torch.nn.Module:
     """The same weights on every rank and in the plain run."""
     torch.manual_seed(0)
-    if kind in ("decoder", "packed"):
+    if kind in ("decoder", "packed", "checkpointed_decoder"):
         module = LlamaForCausalLM(_decoder_config(tied=kind == "decoder"))
     elif kind == "heads":
         module = HeadedEncoder(BertModel(_encoder_config()), {"vector": task})
@@ -82,6 +87,8 @@ def build(kind: str, task: Task) -> torch.nn.Module:
         for name, parameter in module.named_parameters():
             if "lora_B" in name:  # zeros at first, and then lora_A has no gradient
                 torch.nn.init.normal_(parameter, std=0.1)
+    if kind.startswith("checkpointed"):
+        checkpoint_activations(module)
     return share_dropout(module)
 
 

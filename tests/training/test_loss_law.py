@@ -39,18 +39,20 @@ def test_the_gradient_equals_that_of_one_plain_batch(
     cases = {}
     for stage in (0, 1, 2, 3):
         for kind, run in runs.items():
-            for packing in (False, True) if kind == "decoder" else (False,):
+            settings = [{}, {"activation_checkpointing": True}]
+            settings += [{"packing": True}] if kind == "decoder" else []
+            for number, setting in enumerate(settings):
                 job = run.job(
                     zero_stage=stage,
                     gradient_accumulation=2,
-                    packing=packing,
                     max_gradient_norm=0.0,
                     weight_decay=0.0,
                     learning_rate=1.0,
                     warmup=0.0,
+                    **setting,
                 )
                 for name, samples in (("uneven", UNEVEN), ("lonely", LONELY)):
-                    cases[f"{kind}-{name}-zero{stage}-{packing}"] = (job, samples)
+                    cases[f"{kind}-{name}-zero{stage}-{number}"] = (job, samples)
     run_world(gradients, 2, cases, tmp_path)
     for case in cases:
         kind, name, *_ = case.split("-")
