@@ -23,7 +23,7 @@ from ray.tune.search.optuna import OptunaSearch
 from ray_sft.core import ConfigError, TrainingError, Tree, apply_overrides, validate
 from ray_sft.pipeline import Pipeline
 from ray_sft.ready_stage import ReadyStage
-from ray_sft.recipe import Recipe
+from ray_sft.recipe import EarlierStage, Recipe
 from ray_sft.run_folder import fingerprint
 from ray_sft.training import Tune, compared_figure
 
@@ -32,6 +32,9 @@ __all__ = ["Trial", "best_recipe", "changed", "search"]
 logger = logging.getLogger(__name__)
 
 _MOST_EVALUATIONS = 1000
+_QUIET = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1"}
+"""Else Ray Tune draws tables even where it is silent, and takes Ctrl-C for the end of the search,
+which is to go on when it is started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ def search(pipeline: Pipeline, note: Callable[[str], None]) -> tuple[list[Trial]
     figure, direction = compared_figure(ready.stage.tasks)
     folder = pipeline.folder.path / "tune"  # absolute: a trial runs elsewhere
     job = _Job(recipe, figure, replace(ready, share=1 / settings.concurrent), folder / "trials")
-    name = f"search-{fingerprint(inputs, settings.model_dump(mode='json'))[:12]}"
+    name = f"search-{_fingerprint(ready.stage, settings, inputs)[:12]}"
     # a trial is a driver: its training processes have resources of their own, and it has to have
     # some, of which a byte does no harm
     trainable = ray.tune.with_resources(partial(_run_trial, job=job), {"CPU": 0, "memory": 1})
@@ -96,7 +99,7 @@ def search(pipeline: Pipeline, note: Callable[[str], None]) -> tuple[list[Trial]
         )
     else:
         tuner = _new_tuner(trainable, settings, figure, direction, folder, name, note)
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # else Ray Tune draws tables even where it is silent
+    os.environ.update(_QUIET)
     results = tuner.fit()
     trials = [_trial_of(results[number]) for number in range(len(results))]
     measured = [trial for trial in trials if trial.figures]
@@ -112,6 +115,14 @@ def search(pipeline: Pipeline, note: Callable[[str], None]) -> tuple[list[Trial]
 
     failed = [trial for trial in trials if not trial.figures]
     return [*sorted(measured, key=place), *failed], figure
+
+
+def _fingerprint(stage: EarlierStage, settings: Tune, inputs: str) -> str:
+    """Changes with everything that trials share and with what they may differ in."""
+    adapter = stage.adapter.model_dump(mode="json") if stage.adapter else None
+    objectives = [item.model_dump(mode="json") for item in stage.objectives]
+    space = settings.model_dump(mode="json", exclude={"concurrent"})
+    return fingerprint(inputs, stage.train.decisive(), objectives, adapter, space)
 
 
 def _check_space(recipe: Recipe, settings: Tune) -> None:

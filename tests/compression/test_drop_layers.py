@@ -41,7 +41,11 @@ def test_the_layers_that_are_left_are_the_same_and_load_in_plain_transformers(
     expected = AutoModelForSequenceClassification.from_pretrained(source.model_dir)
     stack = expected.bert.encoder.layer
     expected.bert.encoder.layer = torch.nn.ModuleList([stack[0], stack[3]])
-    assert torch.equal(logits(model), logits(expected))
+    weights, kept = expected.state_dict(), model.state_dict()
+    assert kept.keys() == weights.keys()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in weights.items())
+    # where weights lie in memory decides which kernel multiplies them, and so about the last bit
+    torch.testing.assert_close(logits(model), logits(expected), rtol=1e-6, atol=1e-6)
     assert bundle.num_bytes < source.num_bytes
 
 
