@@ -92,7 +92,7 @@ def tune(
         from ray_sft.tune_report import show_search, write_search
         from ray_sft.tuning import search
 
-        trials, figure = search(pipeline, pipeline.watcher.note)
+        trials, figure = search(pipeline)
         best = write_search(pipeline.folder.path / "tune", pipeline.recipe, trials, figure)
         show_search(console, trials, figure)
         console.print(f"the best as a recipe: ray-sft run {best}", soft_wrap=True)

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -66,12 +66,11 @@ def best_recipe(recipe: Recipe, trial: Trial) -> Recipe:
     return changed(recipe, trial.changes).model_copy(update={"tune": None})
 
 
-def search(pipeline: Pipeline, note: Callable[[str], None]) -> tuple[list[Trial], str]:
+def search(pipeline: Pipeline) -> tuple[list[Trial], str]:
     """The trials of the recipe of ``pipeline``, the best first, and what they are compared by.
 
     Args:
         pipeline: of a recipe as `ray_sft.resolve.check_recipe` made it.
-        note: is told of every evaluation.
 
     Raises:
         ConfigError: the recipe has no `tune`, or a value of the space is not valid.
@@ -98,7 +97,7 @@ def search(pipeline: Pipeline, note: Callable[[str], None]) -> tuple[list[Trial]
             str(folder / name), trainable, resume_unfinished=True, restart_errored=True
         )
     else:
-        tuner = _new_tuner(trainable, settings, figure, direction, folder, name, note)
+        tuner = _new_tuner(trainable, settings, figure, direction, folder, name)
     os.environ.update(_QUIET)
     results = tuner.fit()
     trials = [_trial_of(results[number]) for number in range(len(results))]
@@ -163,7 +162,6 @@ def _new_tuner(
     direction: str,
     folder: Path,
     name: str,
-    note: Callable[[str], None],
 ) -> ray.tune.Tuner:
     return ray.tune.Tuner(
         trainable,
@@ -184,16 +182,16 @@ def _new_tuner(
             name=name,
             storage_path=str(folder),
             verbose=0,  # ours are the words
-            callbacks=[_Teller(note, figure)],
+            callbacks=[_Teller(figure)],
         ),
     )
 
 
 class _Teller(ray.tune.Callback):
-    """Tells what trials do."""
+    """Logs what trials do; Ray Tune writes it into a file with the search."""
 
-    def __init__(self, note: Callable[[str], None], figure: str) -> None:
-        self._note, self._figure = note, figure
+    def __init__(self, figure: str) -> None:
+        self._figure = figure
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -201,11 +199,11 @@ class _Teller(ray.tune.Callback):
         del iteration
         place = trials.index(trial) + 1
         spelled = ", ".join(f"{k} {_short(v)}" for k, v in _changes(trial.config).items())
-        self._note(f"trial {place}: {self._figure} {result['figure']:.4f} with {spelled}")
+        logger.info("trial %d: %s %.4f with %s", place, self._figure, result["figure"], spelled)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         del iteration
-        self._note(f"trial {trials.index(trial) + 1} failed")
+        logger.warning("trial %d failed", trials.index(trial) + 1)
 
 
 def _short(value: Tree) -> str:

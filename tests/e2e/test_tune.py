@@ -36,20 +36,20 @@ tune:
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420), pytest.mark.usefixtures("local_ray")]
 
 
-def run(*overrides: str) -> tuple[list[Trial], list[str], Pipeline]:
+def run(*overrides: str) -> tuple[list[Trial], Pipeline]:
     resolved = check_recipe(load_recipe("recipe.yaml", overrides))
-    notes: list[str] = []
     with ProgressWatcher(Console(file=io.StringIO())) as watcher:
         pipeline = Pipeline(resolved, RunFolder(Path("runs/searched")), watcher)
-        trials, figure = search(pipeline, notes.append)
+        trials, figure = search(pipeline)
     assert figure == "accuracy"
-    return trials, notes, pipeline
+    return trials, pipeline
 
 
-def test_a_search_finds_settings_and_is_not_run_again(tmp_path: Path, monkeypatch):
+def test_a_search_finds_settings_and_is_not_run_again(tmp_path: Path, monkeypatch, caplog):
+    caplog.set_level("INFO", "ray_sft.tuning")
     monkeypatch.chdir(tmp_path)
     write_tiny_run(tmp_path, RECIPE)
-    trials, notes, pipeline = run()
+    trials, pipeline = run()
     assert len(trials) == 3
     last = [trial.figures[-1] for trial in trials]
     assert last == sorted(last, reverse=True)
@@ -59,6 +59,7 @@ def test_a_search_finds_settings_and_is_not_run_again(tmp_path: Path, monkeypatc
     assert all(
         trial.changes["objectives"] in ([], [{"kind": "label_smoothing"}]) for trial in trials
     )
+    notes = [line for line in caplog.messages if line.startswith("trial ")]
     assert len(notes) == sum(len(trial.figures) for trial in trials)
     folder = tmp_path / "runs" / "searched" / "tune"
     assert not list(folder.rglob("*.pt")), "checkpoints of trials are not kept"
@@ -74,11 +75,12 @@ def test_a_search_finds_settings_and_is_not_run_again(tmp_path: Path, monkeypatc
     assert found.train.learning_rate == rates[0]
     assert found.tune is None
 
-    again, notes, _ = run()
+    caplog.clear()
+    again, _ = run()
     assert [(trial.changes, trial.figures) for trial in again] == [
         (trial.changes, trial.figures) for trial in trials
     ]
-    assert notes == []
+    assert not any(line.startswith("trial ") for line in caplog.messages)
 
 
 def test_a_space_with_a_value_that_no_recipe_takes_is_refused_before_training(
