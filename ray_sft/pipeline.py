@@ -82,7 +82,7 @@ class Pipeline:
         ready = []
         for stage in self.recipe.stages():
             self._prepare(stage, start)
-            data_dirs = {name: self._task_dir(stage.name, name) for name in stage.tasks}
+            data_dirs = self._task_dirs(stage)
             ready.append(ReadyStage(stage, start.model, start.processor, data_dirs, None))
             former = start.experiences if stage.continual else ()
             learned = (*former, experience_of(self.recipe, stage))
@@ -178,7 +178,7 @@ class Pipeline:
             train,
             model=str(student.model_dir),
             processor=str(student.processor_dir),
-            data_dirs={name: self._task_dir(stage.name, name) for name in stage.tasks},
+            data_dirs=self._task_dirs(stage),
             out_dir=self.folder.train_dir(f"{student.manifest.variant}-distilled"),
             name=f"run-{inputs[:12]}",
             on_record=partial(self.watcher.record, "compress"),
@@ -316,7 +316,7 @@ class Pipeline:
             data_dirs=[self._dirs(one, "train") for _, one in again],
             out_dir=out_dir,
         )
-        data_dirs = {name: self._task_dir(stage.name, name) for name in stage.tasks}
+        data_dirs = self._task_dirs(stage)
         return ReadyStage(stage, model, start.processor, data_dirs, former)
 
     def _train(self, stage: EarlierStage, start: StartingPoint) -> Bundle:
@@ -357,9 +357,13 @@ class Pipeline:
         self._stage(f"train-{stage.name}", inputs, work, outputs=[path])
         return Bundle.open(path)
 
+    def _task_dirs(self, stage: EarlierStage) -> dict[str, Path]:
+        """By task, where the encoded shards of a stage are."""
+        return {name: self._task_dir(stage.name, name) for name in stage.tasks}
+
     def _dirs(self, stage: EarlierStage, split: str) -> dict[str, Path]:
         """By task, where the encoded rows of a split are."""
-        return {name: self._task_dir(stage.name, name) / split for name in stage.tasks}
+        return {name: folder / split for name, folder in self._task_dirs(stage).items()}
 
     def _eval_examples(self, stage: str, task: str) -> list[Example]:
         return SampleStore(self._task_dir(stage, task) / "eval").all()

@@ -28,6 +28,8 @@ class Domain(Config, ABC):
 
 
 class _Range(Domain):
+    """Numbers between two ends, which belong to it."""
+
     low: float
     """The least value."""
     high: float
@@ -66,7 +68,7 @@ class LogUniform(_Range):
         return tune.loguniform(self.low, self.high)
 
 
-class Integers(Domain):
+class Integers(_Range):
     """A whole number of a range, both ends included."""
 
     kind: Literal["integers"] = "integers"
@@ -74,16 +76,6 @@ class Integers(Domain):
     """The least value."""
     high: int
     """The largest value."""
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        return self
-
-    def ends(self) -> list[Tree]:
-        """See `Domain.ends`."""
-        return [self.low, self.high]
 
     def sampled(self) -> Any:
         """See `Domain.sampled`."""
