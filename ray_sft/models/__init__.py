@@ -16,7 +16,7 @@ from ray_sft.models.from_scratch import (
 )
 from ray_sft.models.grow import save_grown
 from ray_sft.models.heads import HeadedEncoder, HeadView, uses_heads
-from ray_sft.models.layers import checkpoint_activations, layers_of
+from ray_sft.models.layers import checkpoint_activations, compile_layers, layers_of
 from ray_sft.models.load import (
     ModelSource,
     check_model,
@@ -48,6 +48,7 @@ __all__ = [
     "RsLora",
     "check_model",
     "checkpoint_activations",
+    "compile_layers",
     "empty_model",
     "layers_of",
     "leave_out_padding",

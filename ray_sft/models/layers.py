@@ -6,7 +6,7 @@ import torch
 
 from ray_sft.core import ConfigError
 
-__all__ = ["checkpoint_activations", "layers_of"]
+__all__ = ["checkpoint_activations", "compile_layers", "layers_of"]
 
 
 def layers_of(module: torch.nn.Module) -> torch.nn.ModuleList:
@@ -45,3 +45,16 @@ def checkpoint_activations(module: torch.nn.Module) -> None:
         )
     # the reentrant kind meets parameters that ZeRO 3 has let go
     model.activation_checkpointing_enable({"use_reentrant": False})
+
+
+def compile_layers(module: torch.nn.Module) -> None:
+    """Lets torch.compile fuse the work of each layer, at its first run.
+
+    Layers one by one, since they are alike: torch compiles one and runs it as all the others. What
+    is outside of them, embeddings and heads, stays as it is.
+
+    Raises:
+        ConfigError: the architecture has no such layers.
+    """
+    for layer in layers_of(getattr(module, "backbone", module)):
+        layer.compile()

@@ -6,10 +6,12 @@ sequences. Here each sequence runs through PyTorch's causal attention by itself,
 sum of their squares and needs no mask. Isolation is exact, since nothing else is looked at.
 """
 
+from collections.abc import MutableMapping
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -19,6 +21,8 @@ from ray_sft.core import ConfigError, reason_of
 __all__ = ["use_segmented_attention"]
 
 _NAME = "segmented"
+_LENGTHS: MutableMapping[torch.Tensor, list[list[int]]] = WeakTensorKeyDictionary()
+"""The lengths of a batch's sequences, as long as its positions are there."""
 
 
 def use_segmented_attention(model: Any) -> None:
@@ -27,7 +31,9 @@ def use_segmented_attention(model: Any) -> None:
     Raises:
         ConfigError: the architecture brings an attention of its own.
     """
-    AttentionInterface.register(_NAME, _attend)
+    # torch.compile cannot look into it: how a row is cut depends on its values
+    attend = torch.compiler.disable(_attend)  # type: ignore[no-untyped-call] # torch's
+    AttentionInterface.register(_NAME, attend)
     AttentionMaskInterface.register(_NAME, _mask)
     try:
         model.set_attn_implementation(_NAME)
@@ -112,10 +118,17 @@ def _attend(
 
 
 def _segment_lengths(position_ids_BT: torch.Tensor, *, num_rows: int) -> list[list[int]]:
-    """How long each sequence of each row is; one row of positions may stand for all."""
-    found = []
-    for positions_T in position_ids_BT.expand(num_rows, -1):
-        starts = torch.nonzero(positions_T == 0).flatten().tolist()
-        ends = [*starts[1:], len(positions_T)]
-        found.append([end - start for start, end in zip(starts, ends, strict=True)])
-    return found
+    """How long each sequence of each row is; one row of positions may stand for all.
+
+    Found once for all layers that are given the same tensor: on a GPU, reading a value waits for
+    everything before it.
+    """
+    found = _LENGTHS.get(position_ids_BT)
+    if found is None:
+        found = []
+        for positions_T in position_ids_BT.cpu():
+            starts = torch.nonzero(positions_T == 0).flatten().tolist()
+            ends = [*starts[1:], len(positions_T)]
+            found.append([end - start for start, end in zip(starts, ends, strict=True)])
+        _LENGTHS[position_ids_BT] = found
+    return found if len(found) == num_rows else found * num_rows

@@ -27,6 +27,7 @@ from ray_sft.core import TrainingError
 from ray_sft.data import Mixture, Rows, SampleStore, StepPlan, num_positions
 from ray_sft.models import (
     checkpoint_activations,
+    compile_layers,
     leave_out_padding,
     load_processor,
     load_tasks,
@@ -113,6 +114,8 @@ class Loop:
         self.is_unpadded = not (self.train.packing or job.distillation) and leave_out_padding(
             module
         )
+        if self.train.compile:
+            compile_layers(module)
         held = HeldWeights.of(job, module)
         self.weights = TaskWeights(self.tasks, self.train, module)
         precision = resolve_precision(self.train, device=device)

@@ -1,10 +1,11 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ray_sft.core import ConfigError
-from ray_sft.training import Train
+from ray_sft.training import Train, train_model
 from ray_sft.training.launch import choose_resources
 
 
@@ -59,3 +60,34 @@ def test_what_a_killed_compilation_left_does_not_keep_the_next_one_waiting():
     )
     assert done.returncode == 0, done.stderr
     assert "a compilation that was stopped has left" in done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_run_on_a_gpu_learns_and_leaves_weights(tiny_decoder, tmp_path, stage):
+    job = tiny_decoder.job(
+        zero_stage=stage,
+        workers=1,
+        device="cuda",
+        precision="auto",
+        packing=True,
+        epochs=20,
+        learning_rate=3e-3,
+    )
+    losses = []
+    weights = train_model(
+        job.tasks,
+        job.train,
+        model=job.model,
+        processor=job.processor,
+        data_dirs={name: Path(folder) for name, folder in job.data_dirs.items()},
+        out_dir=tmp_path,
+        name="run",
+        on_record=lambda record: losses.append(record.get("loss")),
+    )
+    steps = [loss for loss in losses if loss is not None]
+    assert steps[-1] < 0.7 * steps[0]
+    assert (weights / "model.safetensors").is_file()

@@ -26,22 +26,13 @@ def plain_gradient(run, samples):
     return {name: parameter.grad for name, parameter in trained}
 
 
-@pytest.mark.timeout(240)
-def test_the_gradient_equals_that_of_one_plain_batch(
-    tiny_decoder, tiny_encoder, tiny_translator, tmp_path: Path
-):
-    runs = {"decoder": tiny_decoder, "encoder": tiny_encoder, "translator": tiny_translator}
-    expected = {
-        (kind, name): plain_gradient(run, samples)
-        for kind, run in runs.items()
-        for name, samples in (("uneven", UNEVEN), ("lonely", LONELY))
-    }
+def cases_of(runs, settings, *, stages=(0, 1, 2, 3), **more):
+    """Jobs that take one step of plain gradient descent, and its samples."""
     cases = {}
-    for stage in (0, 1, 2, 3):
+    for stage in stages:
         for kind, run in runs.items():
-            settings = [{}, {"activation_checkpointing": True}]
-            settings += [{"packing": True}] if kind == "decoder" else []
-            for number, setting in enumerate(settings):
+            chosen = [*settings, {"packing": True}] if kind == "decoder" else settings
+            for number, setting in enumerate(chosen):
                 job = run.job(
                     zero_stage=stage,
                     gradient_accumulation=2,
@@ -49,15 +40,54 @@ def test_the_gradient_equals_that_of_one_plain_batch(
                     weight_decay=0.0,
                     learning_rate=1.0,
                     warmup=0.0,
-                    **setting,
+                    **(setting | more),
                 )
                 for name, samples in (("uneven", UNEVEN), ("lonely", LONELY)):
                     cases[f"{kind}-{name}-zero{stage}-{number}"] = (job, samples)
-    run_world(gradients, 2, cases, tmp_path)
+    return cases
+
+
+def check_gradients(runs, cases, folder: Path):
+    """What each case left in ``folder`` equals the gradient of one plain batch."""
+    expected = {
+        (kind, name): plain_gradient(run, samples)
+        for kind, run in runs.items()
+        for name, samples in (("uneven", UNEVEN), ("lonely", LONELY))
+    }
     for case in cases:
         kind, name, *_ = case.split("-")
-        found = torch.load(tmp_path / f"{case}.pt")
+        found = torch.load(folder / f"{case}.pt")
         assert found.keys() >= expected[kind, name].keys()  # shared weights have several names
         for parameter, gradient in expected[kind, name].items():
             error = (found[parameter] - gradient).abs().max().item()
             assert error < 1e-5, f"{case}: {parameter} differs by {error:.1e}"
+
+
+@pytest.mark.timeout(240)
+def test_the_gradient_equals_that_of_one_plain_batch(
+    tiny_decoder, tiny_encoder, tiny_translator, tmp_path: Path
+):
+    runs = {"decoder": tiny_decoder, "encoder": tiny_encoder, "translator": tiny_translator}
+    cases = cases_of(runs, [{}, {"activation_checkpointing": True}])
+    run_world(gradients, 2, cases, tmp_path)
+    check_gradients(runs, cases, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_compiled_layers_give_the_same_gradient(tiny_decoder, tiny_encoder, tmp_path: Path):
+    runs = {"decoder": tiny_decoder, "encoder": tiny_encoder}
+    cases = cases_of(runs, [{}, {"activation_checkpointing": True}], compile=True)
+    run_world(gradients, 2, cases, tmp_path)
+    check_gradients(runs, cases, tmp_path)
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_gpu_gives_the_same_gradient(tiny_decoder, tiny_encoder, tmp_path: Path, compiled):
+    runs = {"decoder": tiny_decoder, "encoder": tiny_encoder}
+    settings = [{}, {"activation_checkpointing": True}]
+    cases = cases_of(runs, settings, compile=compiled, device="cuda")
+    run_world(gradients, 1, cases, tmp_path, device="cuda")
+    check_gradients(runs, cases, tmp_path)

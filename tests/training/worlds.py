@@ -38,21 +38,28 @@ def write_shards(task: AnyTask, processor_dir: Path, rows: Sequence[dict], out_d
     write_index(out_dir)
 
 
-def run_world(function: Callable[..., None], world_size: int, *args: Any) -> None:
+def run_world(
+    function: Callable[..., None], world_size: int, *args: Any, device: str = "cpu"
+) -> None:
     """Calls ``function(rank, *args)`` in ``world_size`` processes that form a group."""
-    mp.spawn(_join, args=(world_size, free_port(), function, args), nprocs=world_size)
+    joined = (world_size, free_port(), device, function, args)
+    mp.spawn(_join, args=joined, nprocs=world_size)
 
 
-def _join(rank: int, world_size: int, port: int, function: Callable[..., None], args: Any) -> None:
+def _join(
+    rank: int, world_size: int, port: int, device: str, function: Callable[..., None], args: Any
+) -> None:
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
         WORLD_SIZE=str(world_size),
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
-        DS_ACCELERATOR="cpu",
+        DS_ACCELERATOR=device,
     )
-    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    dist.init_process_group(
+        "nccl" if device == "cuda" else "gloo", rank=rank, world_size=world_size
+    )
     function(rank, *args)
     dist.barrier()
     dist.destroy_process_group()
@@ -70,7 +77,8 @@ def make_loop(job: Job, out_dir: Path) -> Loop:
             file.write(json.dumps(record) + "\n")
 
     out_dir.mkdir(parents=True, exist_ok=True)
-    return Loop(job, device=torch.device("cpu"), report=report, save=save)
+    device = torch.device("cuda" if job.train.device == "cuda" else "cpu")
+    return Loop(job, device=device, report=report, save=save)
 
 
 def train(rank: int, job: Job, out_dir: Path, checkpoint: Path | None = None) -> None:
