@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -222,14 +223,14 @@ def main() -> None:
     """Runs every setting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=12, help="measured steps of each setting")
-    parser.add_argument("--rows", type=int, default=2, help="rows of a micro-batch")
+    parser.add_argument("--rows", type=int, nargs="+", default=[4], help="rows of a micro-batch")
     parser.add_argument("--only", nargs="+", choices=list(_SETTINGS), help="these settings")
     parser.add_argument("--shape", choices=list(_SHAPES), default="1.1B")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    accumulation = {"gradient_accumulation": max(1, _ROWS_PER_STEP // options.rows)}
     if options.folder is not None:
-        settings = _SETTINGS[options.only[0]] | accumulation
+        accumulation = max(1, _ROWS_PER_STEP // options.rows[0])
+        settings = _SETTINGS[options.only[0]] | {"gradient_accumulation": accumulation}
         print(
             json.dumps(
                 measure(options.folder, _SHAPES[options.shape][-1], settings, options.steps)
@@ -241,28 +242,21 @@ def main() -> None:
 
     if not torch.cuda.is_available() and options.shape != "tiny":
         raise SystemExit("this benchmark needs a CUDA device, and torch sees none.")
-    peak = product = 1e12
+    peak = reached = 1e12
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
         peak = next((one for key, one in _PEAKS.items() if key in name), 0.0)
-        product = product_rate()
-        say(f"{name}: data sheet {peak / 1e12:.0f} TFLOP/s, a large product {product / 1e12:.0f}")
-        peak = peak or product
+        reached = product_rate()
+        say(f"{name}: peak {peak / 1e12:.0f} TFLOP/s, a large product {reached / 1e12:.0f}")
+        peak = peak or reached
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         make_inputs(Path(folder), options.shape)
-        for name in options.only or _SETTINGS:
+        for setting, rows in product(options.only or _SETTINGS, options.rows):
+            name = f"{setting}, {rows} rows"
             command = [sys.executable, "-m", "benchmarks.gpu_training", "--folder", folder]
-            command += [
-                "--shape",
-                options.shape,
-                "--only",
-                name,
-                "--steps",
-                str(options.steps),
-                "--rows",
-                str(options.rows),
-            ]
+            command += ["--shape", options.shape, "--only", setting]
+            command += ["--steps", str(options.steps), "--rows", str(rows)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
             if done.returncode:
                 say(f"{name}: failed with exit code {done.returncode}")
@@ -271,7 +265,7 @@ def main() -> None:
             found[name] = json.loads(last)
             rate = found[name]["tflops_per_s"] * 1e12
             say("\n".join([name, *(line for line in lines if line.startswith("    "))]))
-            say(f"  {rate / peak:.1%} of the peak, {rate / product:.1%} of a large product: {last}")
+            say(f"  {rate / peak:.1%} of the peak, {rate / reached:.1%} of a large product: {last}")
     if not found:
         raise SystemExit("no setting could be measured.")
     best = max(found, key=lambda name: found[name]["tflops_per_s"])

@@ -25,8 +25,12 @@ _LENGTHS: MutableMapping[torch.Tensor, list[list[int]]] = WeakTensorKeyDictionar
 """The lengths of a batch's sequences, as long as its positions are there."""
 
 
-def use_segmented_attention(model: Any) -> None:
+def use_segmented_attention(model: Any) -> bool:
     """Lets a decoder read packed rows sequence by sequence; other input is read as before.
+
+    Returns:
+        Whether a row then costs what its sequences cost, however many: not with a mask, which
+        sliding windows need.
 
     Raises:
         ConfigError: the architecture brings an attention of its own.
@@ -42,6 +46,7 @@ def use_segmented_attention(model: Any) -> None:
             f"model type '{model.config.model_type}' cannot keep packed sequences apart: "
             f"{reason_of(error)}. Set train.packing: false."
         ) from None
+    return getattr(model.config, "sliding_window", None) is None
 
 
 def _mask(
@@ -89,20 +94,21 @@ def _attend(
             f"{type(module).__name__} does not tell where packed sequences begin. "
             "Set train.packing: false."
         )
+    lengths_B = _segment_lengths(position_ids, num_rows=len(query_BHTD))
+    if len(widths := {length for lengths in lengths_B for length in lengths}) == 1:
+        (width,) = widths  # as a batch of sequences, at once
+        several = (
+            torch.unflatten(tensor, 2, (-1, width)).transpose(1, 2).flatten(0, 1)
+            for tensor in (query_BHTD, key_BKTD, value_BKTD)
+        )
+        found = _causal(*several, dropout=dropout, scaling=scaling).transpose(1, 2)
+        return found.reshape(len(query_BHTD), -1, *found.shape[2:]), None
     # split and unbind, not slices: the backward pass of a slice fills a whole tensor with zeros
     rows = [
         torch.cat(
             [
-                scaled_dot_product_attention(
-                    query_1HTD,
-                    key_1KTD,
-                    value_1KTD,
-                    dropout_p=dropout,
-                    scale=scaling,
-                    is_causal=True,
-                    enable_gqa=query_BHTD.shape[1] != key_BKTD.shape[1],
-                )
-                for query_1HTD, key_1KTD, value_1KTD in zip(
+                _causal(*sequence, dropout=dropout, scaling=scaling)
+                for sequence in zip(
                     *(torch.split(tensor, lengths, dim=2) for tensor in row), strict=True
                 )
             ],
@@ -110,11 +116,31 @@ def _attend(
         )
         for *row, lengths in zip(
             *(torch.split(tensor, 1) for tensor in (query_BHTD, key_BKTD, value_BKTD)),
-            _segment_lengths(position_ids, num_rows=len(query_BHTD)),
+            lengths_B,
             strict=True,
         )
     ]
     return torch.cat(rows).transpose(1, 2).contiguous(), None
+
+
+def _causal(
+    query_BHTD: torch.Tensor,
+    key_BKTD: torch.Tensor,
+    value_BKTD: torch.Tensor,
+    *,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attention of whole sequences to themselves and what stands before."""
+    return scaled_dot_product_attention(
+        query_BHTD,
+        key_BKTD,
+        value_BKTD,
+        dropout_p=dropout,
+        scale=scaling,
+        is_causal=True,
+        enable_gqa=query_BHTD.shape[1] != key_BKTD.shape[1],
+    )
 
 
 def _segment_lengths(position_ids_BT: torch.Tensor, *, num_rows: int) -> list[list[int]]:

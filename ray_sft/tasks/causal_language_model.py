@@ -5,8 +5,9 @@ structure of that text: the characters between "the assistant's turn begins" and
 turn has ended" are targets, its end-of-turn token included. It never comes from ``id == pad``.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -152,21 +153,32 @@ class CausalLanguageModel(LanguageModelTask):
 
     def loss(self, model: torch.nn.Module, batch: TensorBatch) -> Loss:
         """Summed cross-entropy of each target given what comes before it."""
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        # use_cache=True would switch off the isolation of packed sequences
-        logits_BTV = model(**inputs, use_cache=False).logits
-        targets_BT = batch["labels"][:, 1:]
-        is_target_BT = targets_BT != IGNORED
-        logits_NV = logits_BTV[:, :-1][is_target_BT].float()
-        targets_N = targets_BT[is_target_BT]
+        is_target_BT = batch["labels"][:, 1:] != IGNORED
+        targets_N = batch["labels"][:, 1:][is_target_BT]
+        inputs: dict[str, Any] = {name: batch[name] for name in batch if name != "labels"}
+        inputs["use_cache"] = False  # else packed sequences would not be apart
+        if len(is_target_BT) == 1 and _can_choose_logits(model):
+            places_K = is_target_BT[0].nonzero().flatten()
+            places_K = places_K if len(places_K) else places_K.new_zeros(1)
+            logits_KV = model(**inputs, logits_to_keep=places_K).logits[0]
+        else:
+            logits_BTV = model(**inputs).logits
+            logits_KV = logits_BTV[:, :-1][is_target_BT] if len(targets_N) else logits_BTV[0]
+        logits_NV = logits_KV[: len(targets_N)].float()
         loss_sum = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="sum")
-        loss_sum = loss_sum + 0.0 * logits_BTV[:, :1, :1].float().sum()  # keeps the graph attached
+        loss_sum = loss_sum + 0.0 * logits_KV[:1, :1].float().sum()  # keeps the graph attached
         return Loss(loss_sum, len(targets_N), logits_NV, targets_N)
 
     def predict(self, model: Runner, batch: Batch) -> Outputs:
         """See `score_targets`; a token is predicted from what stands before it."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         return score_targets(model(inputs)["logits"][:, :-1], batch["labels"][:, 1:])
+
+
+def _can_choose_logits(model: torch.nn.Module) -> bool:
+    """Whether a model computes the logits of those tokens alone that are asked for."""
+    bare: torch.nn.Module = getattr(model, "module", model)  # an engine's
+    return "logits_to_keep" in inspect.signature(bare.forward).parameters
 
 
 def _text_or_rejected(row: Row, control: frozenset[str]) -> str | Rejected:

@@ -93,14 +93,6 @@ class Loop:
             self.train.seed,
             self.samples.weights,
         )
-        self.batches = StepBatches(
-            self.plan,
-            self.samples,
-            self.tasks,
-            self.train,
-            processor=self.processor,
-            mixup=mixup_of(job.objectives),
-        )
         self.num_steps = total_steps(self.plan, self.train)
         torch.manual_seed(self.train.seed)  # a new head starts the same on every rank
         module = load_tasks(job.model, self.tasks, processor=self.processor)
@@ -108,11 +100,18 @@ class Loop:
             job.adapter.inject(module, self.tasks)
         if self.train.activation_checkpointing:
             checkpoint_activations(module)
-        if self.train.packing:
-            use_segmented_attention(module)
+        joins_rows = self.train.packing and use_segmented_attention(module)
         # a teacher's layers are compared with the student's, position by position
-        self.is_unpadded = not (self.train.packing or job.distillation) and leave_out_padding(
-            module
+        leaves_out = not (self.train.packing or job.distillation) and leave_out_padding(module)
+        self.is_unpadded = joins_rows or leaves_out
+        self.batches = StepBatches(
+            self.plan,
+            self.samples,
+            self.tasks,
+            self.train,
+            processor=self.processor,
+            mixup=mixup_of(job.objectives),
+            joins_rows=joins_rows,
         )
         if self.train.compile:
             compile_layers(module)

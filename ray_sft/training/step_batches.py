@@ -1,6 +1,7 @@
 """The micro-batches of a step: the same plan on every rank, and of it the arrays of one."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,13 @@ class StepBatches:
         *,
         processor: Processor,
         mixup: EmbeddingMixup | None,
+        joins_rows: bool = False,
     ) -> None:
-        """Batches of ``samples`` as ``plan`` orders them; with partners for ``mixup``."""
+        """Batches of ``samples`` as ``plan`` orders them; with partners for ``mixup``.
+
+        Packed rows are put behind one another where ``joins_rows``, so that none is padded.
+        """
+        self._joins_rows = joins_rows
         self._plan, self._samples, self._tasks, self._train = plan, samples, tasks, train
         self._processor, self._mixup = processor, mixup
 
@@ -83,6 +89,8 @@ class StepBatches:
             shortest = min((row for other in every for row in other), key=len)
             return task.without_targets(self._collate(name, [shortest], every, epoch))
         groups = [self._examples(name, row, epoch) for row in rows]
+        if self._joins_rows:
+            groups = [list(chain.from_iterable(groups))]
         if self._train.packing:
             return task.pack(groups, self._processor)
         examples = [group[0] for group in groups]

@@ -84,10 +84,10 @@ def test_compiled_layers_give_the_same_gradient(tiny_decoder, tiny_encoder, tmp_
 
 @pytest.mark.gpu
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_a_gpu_gives_the_same_gradient(tiny_decoder, tiny_encoder, tmp_path: Path, compiled):
+@pytest.mark.parametrize("setting", ["compile", "activation_checkpointing"])
+@pytest.mark.parametrize("on", [False, True])
+def test_a_gpu_gives_the_same_gradient(tiny_decoder, tiny_encoder, tmp_path: Path, setting, on):
     runs = {"decoder": tiny_decoder, "encoder": tiny_encoder}
-    settings = [{}, {"activation_checkpointing": True}]
-    cases = cases_of(runs, settings, compile=compiled, device="cuda")
+    cases = cases_of(runs, [{}], device="cuda", **{setting: on})
     run_world(gradients, 1, cases, tmp_path, device="cuda")
     check_gradients(runs, cases, tmp_path)
