@@ -185,6 +185,8 @@ class Pipeline:
             teacher=str(teacher.model_dir),
             distillation=distillation,
             former=self._replay(stage, teacher),
+            trackers=self.recipe.trackers,
+            title=f"{self.recipe.name}/{student.manifest.variant}-distilled",
         )
 
     def _replay(self, stage: EarlierStage, bundle: Bundle) -> Former | None:
@@ -341,6 +343,8 @@ class Pipeline:
                 out_dir=self.folder.train_dir(stage.name),
                 name=f"run-{inputs[:12]}",
                 on_record=on_record,
+                trackers=self.recipe.trackers,
+                title=f"{self.recipe.name}/{stage.name}",
             )
             bundle, details = write_trained_bundle(
                 path,

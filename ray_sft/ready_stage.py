@@ -1,12 +1,12 @@
 """A stage that is ready to be trained: its model is there, and its rows are encoded."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray_sft.recipe import EarlierStage
-from ray_sft.training import Former, train_model
+from ray_sft.training import AnyTracker, Former, train_model
 
 __all__ = ["ReadyStage"]
 
@@ -24,7 +24,13 @@ class ReadyStage:
     """Of the cluster; less than all where several trainings run at once."""
 
     def train(
-        self, *, out_dir: Path, name: str, on_record: Callable[[Mapping[str, Any]], None]
+        self,
+        *,
+        out_dir: Path,
+        name: str,
+        on_record: Callable[[Mapping[str, Any]], None],
+        trackers: Sequence[AnyTracker] = (),
+        title: str = "",
     ) -> Path:
         """The weights; see `ray_sft.training.train_model`."""
         return train_model(
@@ -40,4 +46,6 @@ class ReadyStage:
             adapter=self.stage.adapter,
             former=self.former,
             share=self.share,
+            trackers=trackers,
+            title=title,
         )

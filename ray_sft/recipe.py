@@ -12,7 +12,7 @@ from ray_sft.models import AnyAdapter
 from ray_sft.objectives import EmbeddingMixup, Objectives
 from ray_sft.recipes import find_recipe
 from ray_sft.tasks import AnyTask
-from ray_sft.training import Continual, Train, Tune
+from ray_sft.training import AnyTracker, Continual, Train, Tune
 
 __all__ = ["EarlierStage", "Recipe", "Stage", "load_recipe"]
 
@@ -102,6 +102,8 @@ class Recipe(Stage):
     rows of the recipe's first task, and takes its ``quality``."""
     tune: Tune | None = None
     """What ``ray-sft tune`` searches for the last stage; a run does not look at it."""
+    trackers: tuple[AnyTracker, ...] = ()
+    """Services that follow every training, beside TensorBoard's files in the run's folder."""
     compress: Compress | None = None
     """What to make of the trained model; leave it out to keep only that."""
 

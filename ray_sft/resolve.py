@@ -20,6 +20,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
     """
     if recipe.model not in FROM_SCRATCH:
         check_model(locate(recipe.model))
+    for tracker in recipe.trackers:
+        tracker.check()
     for stage in recipe.stages():
         for part in (*stage.augment, stage.gate, stage.quality):
             part.check()

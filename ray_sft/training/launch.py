@@ -22,6 +22,7 @@ from ray_sft.training.config import Train
 from ray_sft.training.continual import Former
 from ray_sft.training.job import WEIGHTS, Job
 from ray_sft.training.progress import ProgressReader, RecordLog
+from ray_sft.training.trackers import AnyTracker, Followers, Tensorboard, TrackedRun
 
 __all__ = ["Resources", "choose_resources", "train_model"]
 
@@ -92,6 +93,8 @@ def train_model(
     distillation: Distillation | None = None,
     former: Former | None = None,
     share: float = 1.0,
+    trackers: Sequence[AnyTracker] = (),
+    title: str = "",
 ) -> Path:
     """Trains and returns the folder with the weights; resumes where ``name`` was interrupted.
 
@@ -110,9 +113,12 @@ def train_model(
         distillation: wraps the task's own loss, inside of ``objectives``.
         former: what ``model`` has learned before and is not to forget.
         share: of each machine's CPUs and GPUs that the run may have.
+        trackers: are told every figure, beside the files in ``out_dir``.
+        title: what they call the run; its name where empty.
 
     Raises:
         TrainingError: the run did not finish.
+        ConfigError: a tracker cannot follow it.
     """
     from ray_sft.training.loop import run_worker  # DeepSpeed: seconds, and only where it trains
 
@@ -156,7 +162,11 @@ def train_model(
     )
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with ProgressReader(log, out_dir=out_dir, on_record=on_record), _interruptible():
+        with (
+            Followers((Tensorboard(), *trackers), _tracked(job, out_dir, name, title)) as all_,
+            ProgressReader(log, out_dir=out_dir, followers=all_, on_record=on_record),
+            _interruptible(),
+        ):
             result = trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise TrainingError(_explain(error)) from None
@@ -167,6 +177,18 @@ def train_model(
     if not weights.is_dir():
         raise TrainingError(f"the last checkpoint '{result.checkpoint.path}' holds no weights.")
     return weights
+
+
+def _tracked(job: Job, out_dir: Path, name: str, title: str) -> TrackedRun:
+    """The run of a job, and what decides about it."""
+    settings = {
+        "model": job.model,
+        "train": job.train.model_dump(mode="json"),
+        "tasks": {name: task.model_dump(mode="json") for name, task in job.tasks.items()},
+        "objectives": {one.kind: one.model_dump(mode="json") for one in job.objectives},
+        "adapter": job.adapter.model_dump(mode="json") if job.adapter else {},
+    }
+    return TrackedRun(name, title or name, out_dir, settings)
 
 
 @contextmanager

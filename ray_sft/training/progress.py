@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import ray
-from torch.utils.tensorboard import SummaryWriter
+
+from ray_sft.training.trackers import Followers
 
 __all__ = ["ProgressReader", "Record", "RecordLog"]
 
@@ -40,15 +41,20 @@ class RecordLog:
 
 
 class ProgressReader:
-    """A context whose thread moves records to disk, TensorBoard and a callback."""
+    """A context whose thread moves records to disk, to trackers and to a callback."""
 
     def __init__(
-        self, log: Any, *, out_dir: Path, on_record: Callable[[Mapping[str, Any]], None]
+        self,
+        log: Any,
+        *,
+        out_dir: Path,
+        followers: Followers,
+        on_record: Callable[[Mapping[str, Any]], None],
     ) -> None:
-        """Follows ``log``; writes ``out_dir/metrics.jsonl`` and event files beside it."""
+        """Follows ``log``; writes ``out_dir/metrics.jsonl``. ``followers`` must be open."""
         self._log = log
         self._path = out_dir / "metrics.jsonl"
-        self._board = SummaryWriter(str(out_dir / "tensorboard"))
+        self._followers = followers
         self._on_record = on_record
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
@@ -59,10 +65,9 @@ class ProgressReader:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Takes what is left and closes the files."""
+        """Takes what is left."""
         self._stop.set()
         self._thread.join(timeout=30)
-        self._board.close()
 
     def _follow(self) -> None:
         while True:
@@ -75,8 +80,10 @@ class ProgressReader:
     def _write(self, record: Record) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        step = int(record["step"])
-        for name, value in record.items():
-            if name not in ("event", "step") and isinstance(value, int | float):
-                self._board.add_scalar(f"{record['event']}/{name}", value, step)
+        figures = {
+            name: float(value)
+            for name, value in record.items()
+            if name != "step" and isinstance(value, int | float)
+        }
+        self._followers.write(str(record["event"]), int(record["step"]), figures)
         self._on_record(record)

@@ -143,7 +143,7 @@ def plain_gradient(kind, name, cut):
     }
 
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 fp32 = pytest.mark.parametrize(
     "one", [s for s in SCENES if s.precision == "fp32"], ids=lambda s: s.name
 )

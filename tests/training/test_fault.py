@@ -9,6 +9,7 @@ import pytest
 
 from ray_sft.core import TrainingError
 from ray_sft.training import train_model
+from ray_sft.training.trackers import Mlflow, Wandb
 from tests.training.worlds import records, run_world, train
 
 SETTINGS = {
@@ -57,6 +58,8 @@ def test_a_killed_worker_leaves_the_loss_curve_as_it_was(tiny_decoder, tmp_path:
         out_dir=tmp_path / "disturbed",
         name="run",
         on_record=on_record,
+        trackers=[Mlflow(uri=f"sqlite:///{tmp_path}/mlflow.db"), Wandb(mode="offline")],
+        title="bank/trained",
     )
     assert killed, "no worker was found to kill"
     assert len(starts) == 2, "the run restarted by itself"
