@@ -1,17 +1,27 @@
 """What the training benchmarks share: real conversations and a small decoder for them."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.harness import data_file
+from ray_sft.data import Jsonl, Splits, prepare
 from ray_sft.models import load_model, load_processor, save_tiny_llama
 from ray_sft.tasks import CausalLanguageModel, Example, Processor
 from ray_sft.tasks.causal_language_model import running_text
+from ray_sft.training import Train, train_model
 
-__all__ = ["Conversations", "load_conversations"]
+__all__ = [
+    "Conversations",
+    "load_conversations",
+    "prepare_conversations",
+    "steps_of",
+    "train_steps",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +55,40 @@ def load_conversations(folder: Path, *, num: int, max_length: int) -> Conversati
     encoded = task.encode(rows, processor)
     examples = [item for item in encoded if isinstance(item, Example)]
     return Conversations(task, processor, examples, path, model_dir)
+
+
+def prepare_conversations(data: Conversations, folder: Path) -> Path:
+    """The encoded shards of ``data`` in ``folder``; needs Ray. Evaluation has one row."""
+    few = folder / "few.jsonl"
+    few.write_text(data.path.read_text(encoding="utf-8").splitlines()[0] + "\n")
+    prepare(
+        data.task,
+        Splits(train=Jsonl(path=str(data.path)), eval=Jsonl(path=str(few))),
+        processor_dir=data.model_dir,
+        out_dir=folder / "shards",
+        num_tasks=1,
+    )
+    return folder / "shards"
+
+
+def train_steps(
+    data: Conversations, train: Train, shards: Path, out_dir: Path, *, name: str
+) -> list[Mapping[str, Any]]:
+    """The records of a whole run on Ray."""
+    records: list[Mapping[str, Any]] = []
+    train_model(
+        {"reply": data.task},
+        train,
+        model=str(data.model_dir),
+        processor=str(data.model_dir),
+        data_dirs={"reply": shards},
+        out_dir=out_dir,
+        name=name,
+        on_record=records.append,
+    )
+    return records
+
+
+def steps_of(records: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The optimizer steps among the records of a run."""
+    return [record for record in records if record["event"] == "step"]

@@ -7,15 +7,17 @@ steps after the warm-up, against the bound that the project sets itself.
 
 import argparse
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from benchmarks.conversations import load_conversations
+from benchmarks.conversations import (
+    load_conversations,
+    prepare_conversations,
+    steps_of,
+    train_steps,
+)
 from benchmarks.harness import report, say
-from ray_sft.data import Jsonl, Splits, prepare
 from ray_sft.ray_session import start_ray
-from ray_sft.training import Train, train_model
+from ray_sft.training import Train
 
 BOUND = 0.02
 WARM_UP = 5
@@ -36,34 +38,11 @@ def main() -> None:
         evaluate_every=10**6,
         checkpoint_every=10**6,
     )
-    steps: list[Mapping[str, Any]] = []
-
-    def on_record(record: Mapping[str, Any]) -> None:
-        if record["event"] == "step":
-            steps.append(record)
-
     with tempfile.TemporaryDirectory() as name, start_ray():
         folder = Path(name)
         data = load_conversations(folder, num=300, max_length=768)
-        few = folder / "few.jsonl"
-        few.write_text(data.path.read_text(encoding="utf-8").splitlines()[0] + "\n")
-        prepare(
-            data.task,
-            Splits(train=Jsonl(path=str(data.path)), eval=Jsonl(path=str(few))),
-            processor_dir=data.model_dir,
-            out_dir=folder / "shards",
-            num_tasks=1,
-        )
-        train_model(
-            {"reply": data.task},
-            train,
-            model=str(data.model_dir),
-            processor=str(data.model_dir),
-            data_dirs={"reply": folder / "shards"},
-            out_dir=folder / "runs",
-            name="run",
-            on_record=on_record,
-        )
+        shards = prepare_conversations(data, folder)
+        steps = steps_of(train_steps(data, train, shards, folder / "runs", name="run"))
     seconds = steps[-1]["elapsed_s"] - steps[WARM_UP - 1]["elapsed_s"]
     waited = sum(record["data_wait_s"] for record in steps[WARM_UP:])
     say(f"{len(steps) - WARM_UP} steps in {seconds:.1f} s, {waited:.2f} s of it waiting for rows")

@@ -126,7 +126,13 @@ def measure(
     model, shards = str(folder / "model"), str(folder / "shards")
     records: list[dict[str, Any]] = []
     job = Job({"text": _task(length)}, train, model, model, {"text": shards}, 4, None)
-    loop = Loop(job, device=device, report=records.append, save=lambda *_: None)
+    loop = Loop(
+        job,
+        device=device,
+        report=records.append,
+        save=lambda *_: None,
+        note=lambda *_: None,
+    )
     steps = loop._steps()
 
     def run(number: int) -> float:

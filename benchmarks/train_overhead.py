@@ -8,18 +8,22 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmarks.conversations import Conversations, load_conversations
+from benchmarks.conversations import (
+    Conversations,
+    load_conversations,
+    prepare_conversations,
+    steps_of,
+    train_steps,
+)
 from benchmarks.harness import alternate, report, say
-from ray_sft.data import Jsonl, SampleStore, Splits, StepPlan, prepare
+from ray_sft.data import SampleStore, StepPlan
 from ray_sft.models import use_segmented_attention
 from ray_sft.ray_session import start_ray
-from ray_sft.training import Train, train_model
+from ray_sft.training import Train
 from ray_sft.training.launch import choose_resources
 from ray_sft.training.step_batches import step_micro_batches
 
@@ -29,22 +33,8 @@ _WARM_UP = 5
 
 def ours(data: Conversations, train: Train, folder: Path, run: int) -> float:
     """Tokens a second of a run on Ray, from the end of the warm-up to the last step."""
-    steps: list[Mapping[str, Any]] = []
-
-    def on_record(record: Mapping[str, Any]) -> None:
-        if record["event"] == "step":
-            steps.append(record)
-
-    train_model(
-        {"reply": data.task},
-        train,
-        model=str(data.model_dir),
-        processor=str(data.model_dir),
-        data_dirs={"reply": folder / "shards"},
-        out_dir=folder / "runs",
-        name=f"run-{run}",
-        on_record=on_record,
-    )
+    records = train_steps(data, train, folder / "shards", folder / "runs", name=f"run-{run}")
+    steps = steps_of(records)
     seconds = steps[-1]["elapsed_s"] - steps[_WARM_UP - 1]["elapsed_s"]
     return float(sum(record["num_tokens"] for record in steps[_WARM_UP:]) / seconds)
 
@@ -92,16 +82,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, start_ray():
         folder = Path(name)
         data = load_conversations(folder, num=120, max_length=_MAX_LENGTH)
-        few = folder / "few.jsonl"
-        few.write_text(data.path.read_text(encoding="utf-8").splitlines()[0] + "\n")
-        splits = Splits(train=Jsonl(path=str(data.path)), eval=Jsonl(path=str(few)))
-        prepare(
-            data.task,
-            splits,
-            processor_dir=data.model_dir,
-            out_dir=folder / "shards",
-            num_tasks=1,
-        )
+        prepare_conversations(data, folder)
         store = SampleStore(folder / "shards" / "train")
         threads = choose_resources(train, [{"CPU": torch.get_num_threads()}]).threads
         torch.set_num_threads(threads)

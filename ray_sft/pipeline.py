@@ -168,9 +168,9 @@ class Pipeline:
         """See `Retrain`: the last stage once more, with a teacher in place of its objectives."""
         stage = self.recipe.stages()[-1]
         rate = learning_rate or stage.train.learning_rate
-        train = stage.train.model_copy(
-            update={"epochs": epochs, "steps": steps, "learning_rate": rate}
-        )
+        changes = {"epochs": epochs, "steps": steps, "learning_rate": rate}
+        # compiled layers would not tell their outputs, which are compared with the teacher's
+        train = stage.train.model_copy(update=changes | {"compile": False})
         settings = train.decisive(), distillation.model_dump(mode="json")
         inputs = fingerprint(student.weights_fingerprint, teacher.fingerprint, *settings)
         return train_model(

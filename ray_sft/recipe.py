@@ -50,6 +50,11 @@ class Stage(Config):
                 "continual: ewc holds the weights of the whole model, of which an adapter trains "
                 "none. Leave ewc or adapter out"
             )
+        if self.train.compile and self.continual and self.continual.ewc:
+            raise ValueError(
+                "continual: ewc looks at weights where layers run, which compiled layers do not "
+                "tell. Set train.compile: false or leave ewc out"
+            )
         return self
 
     @model_validator(mode="after")

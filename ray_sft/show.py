@@ -65,9 +65,11 @@ class ProgressWatcher:
             if step:
                 logger.info("%s: resumed at step %d of %d", stage, step, record["num_steps"])
         elif record["event"] == "step":
-            figures = f"loss {record['loss']:.3f}, {record['tokens_per_s']:.0f} tokens/s"
+            figures = _progress_figures(record)
             self._progress.update(self._task, completed=step, figures=figures)
             logger.debug("%s: step %d %s", stage, step, figures)
+        elif record["event"] == "checkpoint":
+            logger.debug("%s: step %d saved in %.2f s", stage, step, record["stall_s"])
         elif record["event"] == "end":
             best = int(record["best_step"])
             logger.info("%s: ends at step %d, the best being step %d", stage, step, best)
@@ -86,6 +88,19 @@ class ProgressWatcher:
             self._task = None
         state = "already done" if report.cached else f"done in {report.seconds:.0f} s"
         logger.info("%s: %s%s", report.stage, state, _after(", ", _figures(report.quality)))
+
+
+def _progress_figures(record: Mapping[str, Any]) -> str:
+    """What a training step says of itself, in a line."""
+    seconds = record["num_tokens"] / record["tokens_per_s"]
+    parts = (
+        f"loss {record['loss']:.3f}",
+        f"{record['tokens_per_s']:,.0f} tokens/s",
+        f"padding {record['padding']:.0%}",
+        f"wait {record['data_wait_s'] / seconds:.0%}",
+        f"{record['memory_gb']:.1f} GB",
+    )
+    return ", ".join(parts)
 
 
 def show_reports(console: Console, folder: RunFolder, reports: Sequence[StageReport]) -> None:

@@ -54,7 +54,7 @@ class CausalLanguageModel(LanguageModelTask):
     """Next-token prediction on conversations (replies only) or on raw text (every token)."""
 
     columns: ClassVar[Mapping[str, str]] = {
-        "messages": "a list of {role, content}; with format: chat",
+        "messages": "a list of {role, content} or {role, content, weight}; with format: chat",
         "text": "running text; with format: text (messages are joined where it is missing)",
     }
     head: ClassVar[Head] = "causal_lm"

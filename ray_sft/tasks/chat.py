@@ -24,6 +24,8 @@ class Message(BaseModel):
 
     role: Literal["system", "user", "assistant"]
     content: str
+    weight: Literal[0, 1] = 1
+    """0 leaves an assistant's turn out of what is learned or scored, as in OpenAI's format."""
 
 
 def messages_of(row: Row) -> list[Message]:
@@ -104,7 +106,7 @@ def encode_chat(messages: Sequence[Message], processor: Processor) -> tuple[list
     """The conversation's token ids, and which of them are targets.
 
     Targets are the tokens between "the assistant's turn begins" and "the assistant's turn has
-    ended", its end-of-turn token included.
+    ended", its end-of-turn token included, of turns whose weight is 1.
 
     Raises:
         DataError: the replies cannot be told apart, or their prompts would differ in a service.
@@ -114,7 +116,7 @@ def encode_chat(messages: Sequence[Message], processor: Processor) -> tuple[list
     spans = [
         _reply_span(turns[: index + 1], text, processor)
         for index, turn in enumerate(turns)
-        if turn["role"] == "assistant"
+        if turn["role"] == "assistant" and messages[index].weight
     ]
     encoded = processor(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]

@@ -132,13 +132,13 @@ class Engine:
         scaled = loss_sum * (self.world_size / max(1.0, global_targets))
         self._engine.backward(scaled, scale_wrt_gas=False)
 
-    def step(self, learning_rate: float) -> float:
-        """Updates the weights; returns the global gradient norm before clipping."""
+    def step(self, learning_rate: float) -> float | None:
+        """Updates the weights; returns the global gradient norm before clipping, if it is known."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
         self._engine.step()
         norm = self._engine.get_global_grad_norm()
-        return float(norm) if norm is not None else float("nan")
+        return None if norm is None else float(norm)
 
     def save(self, folder: Path, *, progress: dict[str, Any]) -> None:
         """Writes this rank's part of the resumable state; every rank must call it."""

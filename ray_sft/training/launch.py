@@ -20,6 +20,7 @@ from ray_sft.objectives import AnyObjective, Distillation
 from ray_sft.tasks import AnyTask
 from ray_sft.training.config import Train
 from ray_sft.training.continual import Former
+from ray_sft.training.failures import explain
 from ray_sft.training.job import WEIGHTS, Job
 from ray_sft.training.progress import ProgressReader, RecordLog
 from ray_sft.training.trackers import AnyTracker, Followers, Tensorboard, TrackedRun
@@ -120,7 +121,7 @@ def train_model(
         TrainingError: the run did not finish.
         ConfigError: a tracker cannot follow it.
     """
-    from ray_sft.training.loop import run_worker  # DeepSpeed: seconds, and only where it trains
+    from ray_sft.training.worker import run_worker  # DeepSpeed: seconds, and only where it trains
 
     nodes = [{name: share * amount for name, amount in node.items()} for node in _nodes()]
     resources = choose_resources(train, nodes)
@@ -164,12 +165,14 @@ def train_model(
     try:
         with (
             Followers((Tensorboard(), *trackers), _tracked(job, out_dir, name, title)) as all_,
-            ProgressReader(log, out_dir=out_dir, followers=all_, on_record=on_record),
+            ProgressReader(log, out_dir=out_dir, followers=all_, on_record=on_record) as reader,
             _interruptible(),
         ):
             result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise TrainingError(_explain(error)) from None
+        workers = getattr(error, "worker_failures", None) or {}
+        told = {rank: str(cause) for rank, cause in workers.items()}
+        raise TrainingError(explain(told, str(error), stall=reader.stall)) from None
     finally:
         ray.kill(log)
     assert result.checkpoint is not None
@@ -216,15 +219,3 @@ def _worker_environment(resources: Resources) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PATH": os.environ.get("PATH", ""),
     }
-
-
-def _explain(error: Exception) -> str:
-    """The cause that a user can act on, out of Ray's report."""
-    reasons = getattr(error, "worker_failures", None) or {}
-    causes = [str(cause).strip().splitlines()[-1] for cause in reasons.values() if str(cause)]
-    text = causes[0] if causes else str(error).strip().splitlines()[-1]
-    advice = ""
-    if "SIGKILL" in str(error) or "OutOfMemory" in str(error):
-        advice = "A worker was killed, most often for lack of memory: lower train.tokens_per_step. "
-    again = "Started again, the run goes on from its last checkpoint."
-    return f"training did not finish: {text} {advice}{again}"

@@ -1,4 +1,4 @@
-"""The training loop, as one Ray Train worker runs it.
+"""The training loop of one rank.
 
 for step in plan:                       the same plan on every rank
     micro-batches of this rank          of one task each; an empty one runs with no targets
@@ -9,7 +9,6 @@ for step in plan:                       the same plan on every rank
 """
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray.train
-import ray.train.torch
+import psutil
 import torch
 import torch.distributed as dist
 
@@ -41,17 +39,18 @@ from ray_sft.tasks import (
     TensorBatch,
 )
 from ray_sft.training.best import Best
+from ray_sft.training.checkpoint import CheckpointWriter
 from ray_sft.training.config import Train
 from ray_sft.training.continual import Former
 from ray_sft.training.engine import Engine, resolve_precision
 from ray_sft.training.evaluate import evaluate_sharded
-from ray_sft.training.job import WEIGHTS, Job
+from ray_sft.training.job import Job
 from ray_sft.training.losses import HeldWeights, Losses
 from ray_sft.training.schedule import learning_rate
 from ray_sft.training.step_batches import StepBatches, mixup_of
 from ray_sft.training.task_weights import TaskWeights
 
-__all__ = ["Loop", "run_worker", "total_steps"]
+__all__ = ["Loop", "total_steps"]
 
 
 def total_steps(plan: StepPlan, train: Train) -> int:
@@ -68,7 +67,8 @@ class Loop:
         *,
         device: torch.device,
         report: Callable[[dict[str, Any]], None],
-        save: Callable[[Path, int], None],
+        save: Callable[[Path, int, bool], None],
+        note: Callable[[int, str], None],
     ) -> None:
         """Loads data and model.
 
@@ -76,12 +76,14 @@ class Loop:
             job: what to train, the same on every rank.
             device: of this rank.
             report: takes a record; called on rank 0.
-            save: publishes a folder with this rank's part of the checkpoint of a step.
+            save: publishes a folder with this rank's part of the checkpoint of a step, which may
+                be the last, and removes the folder when that is done.
+            note: is told the step and the phase of it (`pulse.PHASES`) that this rank is in.
         """
         torch.set_num_threads(job.threads)
         self.job, self.tasks, self.train = job, job.tasks, job.train
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.device, self._append, self._save = device, report, save
+        self.device, self._append, self._save, self._note = device, report, save, note
         self.processor: Processor = load_processor(job.processor)
         folders = {name: Path(folder) for name, folder in job.data_dirs.items()}
         stores = {name: SampleStore(folder / "train") for name, folder in folders.items()}
@@ -124,6 +126,7 @@ class Loop:
         self.engine.module.train()
         losses = Losses(job, self.engine, processor=self.processor, held=held)
         self.best = Best(self.tasks, self.train)
+        self.checkpoints = CheckpointWriter(job, self.engine, self.best, processor=self.processor)
         self._loss_fns = {name: losses.of(name) for name in self.tasks}
         self.started = time.monotonic()
 
@@ -160,12 +163,15 @@ class Loop:
 
     def _step(self, step: int, samples: Array, *, epoch: int = 0) -> None:
         began = time.monotonic()
+        self._note(step, "reads rows")
         planned = self.batches.planned(samples, world_size=self.world_size)
         batches = self.batches.of_rank(
             planned, epoch=epoch, rank=self.rank, world_size=self.world_size
         )
         data_wait_s = time.monotonic() - began
+        self._note(step, "waits for the others")
         targets = self._over_ranks(self._count_targets(batches))
+        self._note(step, "computes")
         weights = self.weights.now()
         parts = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in targets}
         for index, (name, batch) in enumerate(batches):
@@ -178,13 +184,11 @@ class Loop:
         sums = self._over_ranks(parts)
         means = {name: sums[name] / max(1.0, targets[name]) for name in self.tasks}
         mean_loss = sum(weights[name] * mean for name, mean in means.items())
-        if not math.isfinite(mean_loss):
-            raise TrainingError(
-                f"the loss of step {step} is {mean_loss}. Lower train.learning_rate "
-                f"({self.train.learning_rate}) or set train.precision: fp32."
-            )
+        self._check_finite(f"the loss of step {step + 1}", mean_loss, own=parts)
         rate = learning_rate(step, num_steps=self.num_steps, train=self.train)
         norm = self.engine.step(rate)
+        if norm is not None:
+            self._check_finite(f"the gradient of step {step + 1}", norm, own=parts)
         self.weights.after_step(means, targets)
         num_tokens = int(self.samples.lengths[samples].sum())
         positions = num_tokens if self.is_unpadded else self._num_positions(planned)
@@ -194,12 +198,13 @@ class Loop:
                 "step": step + 1,
                 "loss": mean_loss,
                 "learning_rate": rate,
-                "gradient_norm": norm,
+                "gradient_norm": math.nan if norm is None else norm,
                 "num_targets": sum(targets.values()),
                 "num_tokens": num_tokens,
                 "tokens_per_s": num_tokens / (time.monotonic() - began),
                 "data_wait_s": data_wait_s,
                 "padding": 1 - num_tokens / positions,
+                "memory_gb": _memory_bytes(self.device) / 1e9,
             }
             | (_by_task("loss", means) if len(means) > 1 else {})
             | ({} if self.weights.are_fixed else _by_task("weight", weights))
@@ -221,6 +226,25 @@ class Loop:
         dist.all_reduce(total)
         return dict(zip(figures, total.tolist(), strict=True))
 
+    def _check_finite(self, what: str, figure: float, *, own: Mapping[str, torch.Tensor]) -> None:
+        """Ends the run where a figure is not finite; the same on every rank.
+
+        Raises:
+            TrainingError: names the ranks whose ``own`` losses are not finite.
+        """
+        if math.isfinite(figure):
+            return
+        finite = all(bool(torch.isfinite(part)) for part in own.values())
+        flags = torch.zeros(self.world_size, device=self.device)
+        flags[self.rank] = float(not finite)
+        dist.all_reduce(flags)
+        ranks = ", ".join(str(rank) for rank in flags.nonzero().flatten().tolist())
+        where = f", by the rows of worker {ranks}" if ranks else ""
+        raise TrainingError(
+            f"{what} is {figure}{where}. Lower train.learning_rate ({self.train.learning_rate}) or "
+            "set train.precision: fp32."
+        )
+
     def _dropout_seed(self, step: int, index: int) -> int:
         sequence = np.random.SeedSequence((self.train.seed, step, self.rank, index))
         return int(sequence.generate_state(1)[0])
@@ -232,11 +256,17 @@ class Loop:
         is_last = step == self.num_steps
         every = self.train.evaluate_every
         if is_last or (step % every == 0 if every else ends_epoch):
+            self._note(step - 1, "evaluates")
             self._evaluate(step)
             is_last = is_last or self.best.ends
         every = self.train.checkpoint_every
         if is_last or (step % every == 0 if every else ends_epoch):
-            self._checkpoint(step, is_last=is_last)
+            self._note(step - 1, "saves")
+            began = time.monotonic()
+            state = {"step": step, "best": self.best.state(), "weights": self.weights.state()}
+            self._save(self.checkpoints.write(state, is_last=is_last), step, is_last)
+            stall_s = time.monotonic() - began
+            self._report({"event": "checkpoint", "step": step, "stall_s": stall_s})
 
     def _evaluate(self, step: int) -> None:
         figures = {name: self._evaluate_task(name) for name in self.tasks}
@@ -250,7 +280,7 @@ class Loop:
         self._report({"event": "evaluation", "step": step, **flat})
         is_better = self.best.update(flat, step=step)
         if is_better and self.best.keeps:
-            self._write_weights(self.best.weights_dir)
+            self.checkpoints.write_weights(self.best.weights_dir)
         if self.best.ends:
             self._report({"event": "end", "step": step, "best_step": self.best.step})
 
@@ -265,39 +295,6 @@ class Loop:
             max_batch_tokens=max(4096, store.summary().longest),
             precision=self.engine.precision,
         )
-
-    def _checkpoint(self, step: int, *, is_last: bool) -> None:
-        """Saves the resumable state and, at the end, the model as transformers reads it."""
-        with tempfile.TemporaryDirectory(prefix="ray-sft-checkpoint-") as name:
-            folder = Path(name)
-            progress = {
-                "step": step,
-                "best": self.best.state(),
-                "weights": self.weights.state(),
-            }
-            self.engine.save(folder, progress=progress)
-            has_best = self.best.keeps and self.best.step > 0
-            if has_best and self.rank == 0:
-                self.best.copy_weights(folder, finished_as=WEIGHTS if is_last else "")
-            elif is_last and not has_best:
-                self._write_weights(folder / WEIGHTS)
-            self._save(folder, step)
-
-    def _write_weights(self, folder: Path) -> None:
-        """The weights of now, whole, by rank 0; every rank must call it."""
-        state = self.engine.full_state_dict()
-        if self.rank == 0:
-            self._save_weights(folder, state)
-
-    def _save_weights(self, folder: Path, state: dict[str, torch.Tensor]) -> None:
-        """The model with its adapters merged; the trained module's own weights may be parts."""
-        if self.job.adapter is None:
-            self.engine.bare_module.save_pretrained(folder, state_dict=state)  # type: ignore[operator]
-            return
-        model = load_tasks(self.job.model, self.tasks, processor=self.processor)
-        tuner = self.job.adapter.inject(model, self.tasks)
-        model.load_state_dict(state)
-        tuner.merge_and_unload().save_pretrained(folder)
 
     def _report(self, record: dict[str, Any]) -> None:
         if self.rank == 0:
@@ -315,25 +312,12 @@ def _mixture(stores: Mapping[str, SampleStore], former: Former | None) -> Mixtur
     return Mixture(stores, earlier, replay=former.settings.replay)
 
 
+def _memory_bytes(device: torch.device) -> int:
+    """The most that this process has had of a GPU, or what it has of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
+
+
 def _by_task(what: str, figures: Mapping[str, float]) -> dict[str, float]:
     return {f"{what}/{name}": figure for name, figure in figures.items()}
-
-
-def run_worker(config: dict[str, Job]) -> None:
-    """Trains until the last step; the entry point of a Ray Train worker."""
-    job = config["job"]
-
-    def save(folder: Path, step: int) -> None:
-        checkpoint = ray.train.Checkpoint.from_directory(folder)
-        ray.train.report({"step": step}, checkpoint=checkpoint)
-
-    def report(record: dict[str, Any]) -> None:
-        job.log.append.remote(record)
-
-    loop = Loop(job, device=ray.train.torch.get_device(), report=report, save=save)
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        loop.run()
-    else:
-        with checkpoint.as_directory() as folder:
-            loop.run(Path(folder))

@@ -5,21 +5,28 @@ actor. A restarted run repeats the steps since its checkpoint; the later record 
 """
 
 import json
+import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import ray
 
+from ray_sft.training.pulse import EVERY_S, Pulses
 from ray_sft.training.trackers import Followers
 
 __all__ = ["ProgressReader", "Record", "RecordLog"]
+
+logger = logging.getLogger(__name__)
 
 Record: TypeAlias = dict[str, float | str]
 """``event`` (``step``, ``evaluation``, ``start``), ``step``, and figures."""
 
 _POLL_S = 0.5
+_PATIENCE_S = 120.0
+"""How long workers may wait for one of them before that is told."""
 
 
 @ray.remote(num_cpus=0, max_restarts=0)
@@ -29,10 +36,21 @@ class RecordLog:
     def __init__(self) -> None:
         """An empty log."""
         self._records: list[Record] = []
+        self._pulses = Pulses()
 
     def append(self, record: Record) -> None:
         """Adds a record."""
+        if record["event"] == "start":  # with workers of its own
+            self._pulses.clear()
         self._records.append(record)
+
+    def heard(self, rank: int, step: int, phase: str) -> None:
+        """See `Pulses.heard`."""
+        self._pulses.heard(rank, step, phase)
+
+    def stall(self, patience_s: float) -> str:
+        """See `Pulses.stall`."""
+        return self._pulses.stall(patience_s)
 
     def take(self) -> list[Record]:
         """The records since the last call."""
@@ -56,6 +74,8 @@ class ProgressReader:
         self._path = out_dir / "metrics.jsonl"
         self._followers = followers
         self._on_record = on_record
+        self.stall = ""
+        """On whom the workers wait, or waited when the run ended; see `Pulses.stall`."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
@@ -70,12 +90,22 @@ class ProgressReader:
         self._thread.join(timeout=30)
 
     def _follow(self) -> None:
+        next_look = time.monotonic() + EVERY_S
         while True:
             last_round = self._stop.wait(_POLL_S)
+            if time.monotonic() > next_look:
+                next_look = time.monotonic() + EVERY_S
+                self._look_for_a_stall()
             for record in ray.get(self._log.take.remote(), timeout=20):
                 self._write(record)
             if last_round:
                 return
+
+    def _look_for_a_stall(self) -> None:
+        found: str = ray.get(self._log.stall.remote(_PATIENCE_S), timeout=20)
+        if found and not self.stall:
+            logger.warning("%s", found)
+        self.stall = found
 
     def _write(self, record: Record) -> None:
         with self._path.open("a", encoding="utf-8") as file:

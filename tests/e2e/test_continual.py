@@ -123,6 +123,8 @@ def test_what_cannot_be_continued_says_why() -> None:
         check("tasks={mood: {kind: sequence_classification}}", MOOD)
     with pytest.raises(ConfigError, match="Leave ewc or adapter out"):
         check("adapter={kind: lora}")
+    with pytest.raises(ConfigError, match=r"Set train\.compile: false or leave ewc out"):
+        check("train.compile=true")
 
 
 @pytest.mark.usefixtures("reports")

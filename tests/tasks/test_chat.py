@@ -1,6 +1,7 @@
 """Masks, prompts and forged turns, for template families as they are found in the wild."""
 
 import json
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ray_sft.tasks.chat import Message, encode_prompt, render
 from tests.factories import conversation, tiny_processor
 
 GOLDEN = Path(__file__).parent / "golden" / "tiny_llama.json"
+GOLDEN_FAMILIES = Path(__file__).parent / "golden" / "families.json"
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -29,6 +31,40 @@ DEEPSEEK = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<|User|>{{ m['content'] }}"
     "{% else %}<|Assistant|>{{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|Assistant|>{% endif %}"
+)
+GEMMA = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>"
+    "{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] | trim }}"
+    "<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+MISTRAL = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}"
+    "[INST] {{ m['content'] }}[/INST]{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+LLAMA2 = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}"
+    "{{ bos_token }}[INST] {{ m['content'] | trim }} [/INST]{% else %}"
+    " {{ m['content'] | trim }} {{ eos_token }}{% endif %}{% endfor %}"
+)
+PHI3 = (
+    "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+ZEPHYR = (
+    "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+GRANITE = (
+    "{% for m in messages %}<|start_of_role|>{{ m['role'] }}<|end_of_role|>{{ m['content'] }}"
+    "{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
+)
+COMMAND_R = (
+    "{{ bos_token }}{% for m in messages %}<|START_OF_TURN_TOKEN|>"
+    "{{ '<|CHATBOT_TOKEN|>' if m['role'] == 'assistant' else '<|USER_TOKEN|>' }}"
+    "{{ m['content'] | trim }}<|END_OF_TURN_TOKEN|>{% endfor %}"
+    "{% if add_generation_prompt %}<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{% endif %}"
 )
 SUMMARY_FIRST = (
     "{{ messages | length }} turns: {% for m in messages %}{{ m['content'] }}{% endfor %}"
@@ -68,6 +104,24 @@ FAMILIES = {
         CHATML, special=("<|im_start|>", "<|im_end|>"), trim_offsets=True
     ),
 }
+MORE_FAMILIES = {
+    "gemma": byte_level(GEMMA, special=("<start_of_turn>", "<end_of_turn>")),
+    "mistral": byte_level(MISTRAL, special=("[INST]", "[/INST]")),
+    "llama2": byte_level(LLAMA2, special=()),
+    "phi3": byte_level(PHI3, special=("<|user|>", "<|assistant|>", "<|end|>")),
+    "zephyr": byte_level(ZEPHYR, special=()),
+    "granite": byte_level(GRANITE, special=("<|start_of_role|>", "<|end_of_role|>")),
+    "command_r": byte_level(
+        COMMAND_R,
+        special=(
+            "<|START_OF_TURN_TOKEN|>",
+            "<|END_OF_TURN_TOKEN|>",
+            "<|CHATBOT_TOKEN|>",
+            "<|USER_TOKEN|>",
+        ),
+    ),
+}
+"""Whose masks the golden file holds, beside those above."""
 ROW = conversation("Where is it?", "On its way.", "Thanks 谢谢", "  两 spaces \n\n stay ")
 HAS_BOS = {"tiny_llama", "llama3", "deepseek"}
 
@@ -114,6 +168,39 @@ def test_golden_ids_and_mask_of_the_embedded_template():
         "labels": example.arrays["labels"].tolist(),
     }
     assert found == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+def pieces(example, processor):
+    """The text in stretches, each with whether it is learned."""
+    ids, labels = example.arrays["input_ids"].tolist(), example.arrays["labels"].tolist()
+    grouped = groupby(zip(ids, labels, strict=True), lambda pair: pair[1] != IGNORED)
+    return [[processor.decode([i for i, _ in pairs]), learned] for learned, pairs in grouped]
+
+
+def test_golden_masks_of_template_families():
+    """What is learned of a conversation, for eleven families; the text between is the prompt."""
+    families = {name: one for name, one in FAMILIES.items() if name != "trimmed_offsets"}
+    found = {
+        name: pieces(encode(processor), processor)
+        for name, processor in (families | MORE_FAMILIES).items()
+    }
+    assert found == json.loads(GOLDEN_FAMILIES.read_text(encoding="utf-8"))
+
+
+def test_a_turn_of_no_weight_is_not_learned(processor):
+    row = conversation("Where is it?", "On its way.", "Thanks", "Gladly")
+    row["messages"][1]["weight"] = 0
+    example = encode(processor, row)
+    (learned,) = runs(example)
+    assert "Gladly" in processor.decode(learned)
+    whole = encode(processor, conversation("Where is it?", "On its way.", "Thanks", "Gladly"))
+    assert example.arrays["input_ids"].tolist() == whole.arrays["input_ids"].tolist()
+
+
+def test_a_conversation_of_which_nothing_is_learned_is_rejected(processor):
+    row = conversation("Where is it?", "On its way.")
+    row["messages"][1]["weight"] = 0
+    assert "no assistant turn" in rejection(row, processor)
 
 
 def test_targets_are_exactly_the_replies_with_their_end(family, processor):

@@ -1,14 +1,18 @@
 """A killed worker costs time and nothing else."""
 
+import logging
 import os
+import re
 import signal
+import threading
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from ray_sft.core import TrainingError
-from ray_sft.training import train_model
+from ray_sft.training import progress, train_model
 from ray_sft.training.trackers import Mlflow, Wandb
 from tests.training.worlds import records, run_world, train
 
@@ -67,6 +71,50 @@ def test_a_killed_worker_leaves_the_loss_curve_as_it_was(tiny_decoder, tmp_path:
     assert losses.keys() == expected.keys()
     assert all(loss == expected[step] for step, seen in losses.items() for loss in seen)
     assert (weights / "model.safetensors").stat().st_size > 0
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.timeout(280)
+def test_a_worker_that_hangs_is_named_and_the_run_goes_on_when_it_does(
+    tiny_decoder, tmp_path: Path, monkeypatch, caplog
+):
+    monkeypatch.setattr(progress, "_PATIENCE_S", 10.0)
+    job = tiny_decoder.job(**SETTINGS)
+    steps: list[int] = []
+    stopped: list[int] = []
+
+    def told() -> list[str]:
+        return [r.getMessage() for r in caplog.records if "Nothing has moved" in r.getMessage()]
+
+    def wake() -> None:
+        deadline = time.monotonic() + 120
+        while not told() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        os.kill(stopped[0], signal.SIGCONT)
+
+    def on_record(record):
+        if record["event"] == "step":
+            steps.append(int(record["step"]))
+            if not stopped:
+                stopped.append(max(worker_pids()))
+                os.kill(stopped[0], signal.SIGSTOP)
+                threading.Thread(target=wake).start()
+
+    with caplog.at_level(logging.WARNING):
+        train_model(
+            job.tasks,
+            job.train,
+            model=job.model,
+            processor=job.processor,
+            data_dirs={name: Path(folder) for name, folder in job.data_dirs.items()},
+            out_dir=tmp_path,
+            name="run",
+            on_record=on_record,
+        )
+    (warning,) = told()
+    assert re.search(r"worker [01] (has been silent|still) .*the others wait for it", warning)
+    assert steps == sorted(set(steps)), "no step was run again"
 
 
 @pytest.mark.ray

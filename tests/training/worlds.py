@@ -68,8 +68,10 @@ def _join(
 def make_loop(job: Job, out_dir: Path) -> Loop:
     """A loop whose records and checkpoints go to files below ``out_dir``."""
 
-    def save(folder: Path, step: int) -> None:
+    def save(folder: Path, step: int, is_last: bool) -> None:
+        del is_last
         shutil.copytree(folder, out_dir / f"step-{step}", dirs_exist_ok=True)
+        shutil.rmtree(folder)
         dist.barrier()
 
     def report(record: dict) -> None:
@@ -78,7 +80,7 @@ def make_loop(job: Job, out_dir: Path) -> Loop:
 
     out_dir.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if job.train.device == "cuda" else "cpu")
-    return Loop(job, device=device, report=report, save=save)
+    return Loop(job, device=device, report=report, save=save, note=lambda *_: None)
 
 
 def train(rank: int, job: Job, out_dir: Path, checkpoint: Path | None = None) -> None:
