@@ -22,7 +22,9 @@ __all__ = ["ProgressReader", "Record", "RecordLog"]
 logger = logging.getLogger(__name__)
 
 Record: TypeAlias = dict[str, float | str]
-"""``event`` (``step``, ``evaluation``, ``start``), ``step``, and figures."""
+"""``event`` (``start``, ``step``, ``evaluation``, ``checkpoint``, ``end``), ``step``, and figures.
+
+A step also has ``rows``, a checksum of the samples it was run on."""
 
 _POLL_S = 0.5
 _PATIENCE_S = 120.0
@@ -40,8 +42,6 @@ class RecordLog:
 
     def append(self, record: Record) -> None:
         """Adds a record."""
-        if record["event"] == "start":  # with workers of its own
-            self._pulses.clear()
         self._records.append(record)
 
     def heard(self, rank: int, step: int, phase: str) -> None:

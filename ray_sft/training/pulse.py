@@ -50,6 +50,7 @@ class Pulse:
         self._place = (step, phase)
 
     def _beat(self) -> None:
+        self._send(*self._place)
         while not self._stop.wait(EVERY_S):
             self._send(*self._place)
 
@@ -80,10 +81,6 @@ class Pulses:
         moved = former is None or (former.step, former.phase) != (step, phase)
         since = now if former is None or moved else former.since
         self._places[rank] = _Place(step, phase, since, now)
-
-    def clear(self) -> None:
-        """Forgets workers that are no more."""
-        self._places.clear()
 
     def stall(self, patience_s: float) -> str:
         """On whom the others have been waiting for so long, in a sentence; empty if on none."""

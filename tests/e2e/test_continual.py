@@ -37,7 +37,7 @@ continual: {replay: 1.0, ewc: {rows: 8, weight: 0.1}, learning_without_forgettin
 NAMES = ("first", "second")
 MOOD = "data={mood: {train: {source: csv, path: first.csv}, eval: {source: csv, path: first.csv}}}"
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 def run(recipe: str) -> tuple[dict[str, StageReport], str]:

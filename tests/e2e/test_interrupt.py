@@ -21,7 +21,7 @@ data:
   topic:
     train: {source: csv, path: rows.csv}
     eval: {source: csv, path: rows.csv}
-train: {epochs: 600, tokens_per_step: 64, checkpoint_every: 50, evaluate_every: 100000, workers: 1}
+train: {epochs: 300, tokens_per_step: 64, checkpoint_every: 50, evaluate_every: 100000, workers: 1}
 """
 
 

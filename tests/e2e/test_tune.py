@@ -45,6 +45,7 @@ def run(*overrides: str) -> tuple[list[Trial], Pipeline]:
     return trials, pipeline
 
 
+@pytest.mark.slow
 def test_a_search_finds_settings_and_is_not_run_again(tmp_path: Path, monkeypatch, caplog):
     caplog.set_level("INFO", "ray_sft.tuning")
     monkeypatch.chdir(tmp_path)

@@ -66,9 +66,15 @@ def test_one_worker_waits_for_nobody():
     assert world.pulses.stall(60) == ""
 
 
-def test_workers_that_are_no_more_are_forgotten(world):
-    world.pulses.clear()
-    world.after(600, {0: (8, "computes")})
+def test_where_all_are_gone_nobody_is_waited_for(world):
+    world.after(600, {})
+    assert world.pulses.stall(60) == ""
+
+
+def test_a_worker_that_was_started_again_is_the_same(world):
+    world.after(90, {0: (7, "computes"), 2: (7, "computes")})
+    assert "worker 1" in world.pulses.stall(60)
+    world.after(5, dict.fromkeys(range(3), (5, "reads rows")))
     assert world.pulses.stall(60) == ""
 
 

@@ -78,7 +78,15 @@ def test_the_weights_load_in_plain_transformers(tiny_decoder, tmp_path: Path):
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("stage", "sizes"), [(0, (3,)), (1, (1,)), (2, (1, 3)), (3, (1, 3))])
+@pytest.mark.parametrize(
+    ("stage", "sizes"),
+    [
+        pytest.param(0, (3,), marks=pytest.mark.slow),
+        pytest.param(1, (1,), marks=pytest.mark.slow),
+        (2, (1, 3)),
+        (3, (1, 3)),
+    ],
+)
 def test_a_run_goes_on_with_another_number_of_workers(tiny_encoder, tmp_path, stage, sizes):
     """Saved by two ranks: one and three go on with the same rows, losses and weights."""
     settings = {"zero_stage": stage, "checkpoint_every": 4, "learning_rate": 3e-3}

@@ -17,7 +17,6 @@ from ray_sft.training.trackers import Followers, Mlflow, Tensorboard, TrackedRun
 from tests.training.worlds import free_port
 
 KINDS = [Tensorboard, *get_args(get_args(AnyTracker)[0])]
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # mlflow's
 STEPS = {1: 3.5, 2: 2.5, 3: 1.5}
 
 

@@ -87,9 +87,13 @@ class Followers:
         self._open: list[tuple[str, Following]] = []
 
     def __enter__(self) -> "Followers":
-        """Opens every tracker."""
-        for tracker in self._trackers:
-            self._open.append((tracker.kind, tracker.follow(self._run)))
+        """Opens every tracker, or none where one cannot be opened."""
+        try:
+            for tracker in self._trackers:
+                self._open.append((tracker.kind, tracker.follow(self._run)))
+        except BaseException:
+            self._ask(lambda one: one.close(failed=True))
+            raise
         return self
 
     def __exit__(
