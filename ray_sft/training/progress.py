@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import ray
+from ray.exceptions import GetTimeoutError, RayError
 
 from ray_sft.training.pulse import EVERY_S, Pulses
 from ray_sft.training.trackers import Followers
@@ -27,6 +28,7 @@ Record: TypeAlias = dict[str, float | str]
 A step also has ``rows``, a checksum of the samples it was run on."""
 
 _POLL_S = 0.5
+_ANSWER_S = 20.0
 _PATIENCE_S = 120.0
 """How long workers may wait for one of them before that is told."""
 
@@ -38,6 +40,7 @@ class RecordLog:
     def __init__(self) -> None:
         """An empty log."""
         self._records: list[Record] = []
+        self._num_gone = 0
         self._pulses = Pulses()
 
     def append(self, record: Record) -> None:
@@ -52,10 +55,11 @@ class RecordLog:
         """See `Pulses.stall`."""
         return self._pulses.stall(patience_s)
 
-    def take(self) -> list[Record]:
-        """The records since the last call."""
-        records, self._records = self._records, []
-        return records
+    def since(self, count: int) -> list[Record]:
+        """The records after the first ``count`` ones, which are forgotten."""
+        del self._records[: count - self._num_gone]
+        self._num_gone = count
+        return list(self._records)
 
 
 class ProgressReader:
@@ -76,6 +80,7 @@ class ProgressReader:
         self._on_record = on_record
         self.stall = ""
         """On whom the workers wait, or waited when the run ended; see `Pulses.stall`."""
+        self._num_written = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
@@ -93,16 +98,28 @@ class ProgressReader:
         next_look = time.monotonic() + EVERY_S
         while True:
             last_round = self._stop.wait(_POLL_S)
-            if time.monotonic() > next_look:
-                next_look = time.monotonic() + EVERY_S
-                self._look_for_a_stall()
-            for record in ray.get(self._log.take.remote(), timeout=20):
-                self._write(record)
+            try:
+                if time.monotonic() > next_look:
+                    next_look = time.monotonic() + EVERY_S
+                    self._look_for_a_stall()
+                self._take()
+            except GetTimeoutError:
+                # a busy machine; nothing is lost, since the log keeps what was not written
+                logger.debug("the log of the run does not answer")
+                continue
+            except RayError as error:
+                logger.debug("the log of the run is gone: %s", error)
+                return
             if last_round:
                 return
 
+    def _take(self) -> None:
+        for record in ray.get(self._log.since.remote(self._num_written), timeout=_ANSWER_S):
+            self._write(record)
+            self._num_written += 1
+
     def _look_for_a_stall(self) -> None:
-        found: str = ray.get(self._log.stall.remote(_PATIENCE_S), timeout=20)
+        found: str = ray.get(self._log.stall.remote(_PATIENCE_S), timeout=_ANSWER_S)
         if found and not self.stall:
             logger.warning("%s", found)
         self.stall = found

@@ -109,3 +109,4 @@ def gradients(rank: int, cases: dict[str, tuple[Job, list[int]]], out: Path) -> 
         if rank == 0:
             torch.save({key: before[key] - after[key] for key in before}, out / f"{name}.pt")
         loop.engine._engine.destroy()
+        torch._dynamo.reset()  # what is compiled for one engine is not for another's hooks
