@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+import ray
 
 from ray_sft.training import progress
 from ray_sft.training.progress import ProgressReader, RecordLog
@@ -13,8 +14,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray"), pytest.mark
 
 
 def test_a_log_that_does_not_answer_in_time_loses_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "_ANSWER_S", 0.001)  # while the actor starts, and often after
     log = RecordLog.remote()
+    assert ray.get(log.since.remote(0)) == []
+    monkeypatch.setattr(progress, "_ANSWER_S", 0.0005)  # less than an answer takes, most often
     seen = []
     run = TrackedRun("run", "run", tmp_path, {})
     with (
