@@ -25,6 +25,7 @@ from transformers import (
     LlamaForCausalLM,
     MarianConfig,
     MarianMTModel,
+    PreTrainedTokenizerFast,
 )
 
 from ray_sft.compression import (
@@ -244,7 +245,16 @@ def causal_language_model() -> TaskCase:
 
 @cache
 def tiny_wordpiece() -> Processor:
-    return train_wordpiece(TEXTS * 20, vocab_size=300)
+    """As `train_wordpiece` made it of `TEXTS` once; it breaks ties otherwise in each process."""
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(Path(__file__).parent / "tiny_wordpiece.json"),
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        padding_side="right",
+    )
 
 
 def masked_language_model() -> TaskCase:

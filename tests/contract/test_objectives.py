@@ -147,8 +147,7 @@ def test_it_changes_the_loss_and_keeps_what_the_clean_pass_found(case, objective
     same = torch.allclose(loss.logits, plain.logits, rtol=1e-6, atol=1e-6)
     assert same == objective.has_clean_pass
     assert loss.loss_sum.ndim == 0
-    # of random weights, smoothed targets may be almost as likely as the true ones
-    assert abs(loss.loss_sum - plain.loss_sum) > 1e-5 * plain.loss_sum
+    assert abs(loss.loss_sum - plain.loss_sum) > 1e-3 * plain.loss_sum
 
 
 def test_the_loss_of_a_batch_is_the_sum_of_its_rows(case, objective, examples):
