@@ -25,7 +25,6 @@ from transformers import (
     LlamaForCausalLM,
     MarianConfig,
     MarianMTModel,
-    PreTrainedTokenizerFast,
 )
 
 from ray_sft.compression import (
@@ -245,16 +244,7 @@ def causal_language_model() -> TaskCase:
 
 @cache
 def tiny_wordpiece() -> Processor:
-    """As `train_wordpiece` made it of `TEXTS` once; it breaks ties otherwise in each process."""
-    return PreTrainedTokenizerFast(
-        tokenizer_file=str(Path(__file__).parent / "tiny_wordpiece.json"),
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        padding_side="right",
-    )
+    return train_wordpiece(TEXTS * 20, vocab_size=300)
 
 
 def masked_language_model() -> TaskCase:

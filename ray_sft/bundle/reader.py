@@ -137,8 +137,12 @@ def former_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.former")
 
 
-def _identity(folder: Path) -> int | None:
-    return folder.stat().st_ino if folder.exists() else None
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_ctime_ns  # a new folder may get the inode of a removed one
 
 
 def _read_manifest(folder: Path) -> Manifest:

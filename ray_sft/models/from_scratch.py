@@ -93,15 +93,14 @@ def train_wordpiece(texts: Iterable[str], *, vocab_size: int) -> PreTrainedToken
 
     Chinese characters are tokens of their own; what the text does not hold becomes ``[UNK]``.
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
+    texts = list(texts)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=special, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    letters = _wordpiece_vocabulary(texts, vocab_size=0, first=special)
+    # ties between merges go by the ids of what is merged, and the trainer numbers the pieces
+    # within words as it meets them in a hash table: in another order in each process
+    within = sorted(piece for piece in letters if piece.startswith("##"))
+    vocabulary = _wordpiece_vocabulary(texts, vocab_size=vocab_size, first=[*special, *within])
+    tokenizer = _wordpiece(vocabulary)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -116,6 +115,27 @@ def train_wordpiece(texts: Iterable[str], *, vocab_size: int) -> PreTrainedToken
         mask_token="[MASK]",
         padding_side="right",
     )
+
+
+def _wordpiece_vocabulary(
+    texts: Iterable[str], *, vocab_size: int, first: list[str]
+) -> dict[str, int]:
+    tokenizer = _wordpiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=first, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.get_vocab()
+
+
+def _wordpiece(vocabulary: dict[str, int] | None = None) -> Tokenizer:
+    tokenizer = Tokenizer(
+        models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
 
 
 def _tiny_llama(

@@ -181,7 +181,7 @@ def test_a_reader_meets_one_whole_bundle_or_the_other_while_it_is_replaced(tmp_p
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
-    for _ in range(15):
+    for _ in range(100):
         for content in contents:
             write(path, content)
     stop.set()

@@ -1,4 +1,8 @@
+import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,10 +79,22 @@ def test_digits_are_split():
     assert [t for t in tokens if t[-1].isdigit()] == ["1", "2", "2", "0", "2", "4"]
 
 
-def test_the_same_text_gives_the_same_tokenizer():
-    texts = [f"{word} {number}" for number, word in enumerate(" ".join(TEXTS).split())] * 5
-    one, two = (train_tokenizer(texts, vocab_size=500).get_vocab() for _ in range(2))
-    assert one == two
+@pytest.mark.parametrize("train", ["train_tokenizer", "train_wordpiece"])
+def test_the_same_text_gives_the_same_tokenizer_in_any_process(train):
+    program = f"""
+import json
+from ray_sft.models import {train}
+from tests.factories import TEXTS
+texts = [f"{{word}} {{number}}" for number, word in enumerate(" ".join(TEXTS).split())] * 5
+print(json.dumps({train}(texts, vocab_size=500).get_vocab(), sort_keys=True))
+"""
+    command = [sys.executable, "-c", program]
+    root = Path(__file__).parents[2]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) for _ in range(2)
+    ]
+    one, two = (process.communicate(timeout=120)[0] for process in processes)
+    assert json.loads(one) == json.loads(two) != {}
 
 
 def test_tokenizer_and_template_survive_saving(saved):

@@ -2,6 +2,7 @@
 
 import logging
 import struct
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -110,6 +111,9 @@ def test_a_run_that_goes_on_is_one_run_with_all_its_figures(kind, run, tmp_path)
         for step, loss in STEPS.items():
             followers.write("step", step, {"loss": loss, "num_tokens": 60.0})
         followers.write("evaluation", 3, {"accuracy": 0.5})
+    deadline = time.monotonic() + 20  # wandb's own process closes its file after the run's end
+    while READ[kind](tmp_path) != STEPS and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert READ[kind](tmp_path) == STEPS
     if kind is Mlflow:
         found = only_run(tmp_path)
