@@ -14,10 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
-
 from benchmarks.harness import Comparison, alternate, data_file, peer_python, report
-from ray_sft.data.augment import Augmentation, CharacterNoise, Eda
+from ray_sft.data.augment import Augmentation, CharacterNoise, Draws, Eda
 
 ROUNDS = 5
 PEER = """
@@ -42,11 +40,11 @@ for line in sys.stdin:
 def ours(operation: Augmentation, texts: Sequence[str]) -> float:
     """Rows a second, in blocks as the data stage has them; drawing the generators counts too."""
     rows = [{"text": text, "label": "x"} for text in texts]
-    operation.change_rows(rows[:1], [np.random.default_rng(0)])
+    operation.change_rows(rows[:1], [Draws(0)])
     began = time.perf_counter()
     for start in range(0, len(rows), 256):
         block = rows[start : start + 256]
-        rngs = [np.random.default_rng((0, start + number)) for number in range(len(block))]
+        rngs = [Draws(0, start + number) for number in range(len(block))]
         operation.change_rows(block, rngs)
     return len(rows) / (time.perf_counter() - began)
 

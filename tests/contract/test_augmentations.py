@@ -3,14 +3,13 @@
 import copy
 import pickle
 
-import numpy as np
 import pytest
 from annotated_types import Le
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from ray_sft.data.augment import AnyAugmentation, Augmentation, WordEdits
+from ray_sft.data.augment import AnyAugmentation, Augmentation, Draws, WordEdits
 from tests.factories import AUGMENTATIONS, members
 
 KINDS = members(AnyAugmentation)
@@ -103,7 +102,7 @@ def test_every_field_is_explained(one):
 @pytest.mark.parametrize("row", TEXT_ROWS)
 def test_the_same_generator_gives_the_same_copy_and_the_row_stays(one, row):
     harsh, before = at_rate(one, 0.5), copy.deepcopy(row)
-    copies = [harsh(row, np.random.default_rng(seed)) for seed in (1, 1, 2, 3, 4)]
+    copies = [harsh(row, Draws(seed)) for seed in (1, 1, 2, 3, 4)]
     assert row == before
     assert copies[0] == copies[1]
     assert any(found != copies[0] for found in copies[2:])
@@ -111,7 +110,7 @@ def test_the_same_generator_gives_the_same_copy_and_the_row_stays(one, row):
 
 @pytest.mark.parametrize("row", TEXT_ROWS)
 def test_rate_zero_is_the_identity(one, row):
-    assert at_rate(one, 0.0)(row, np.random.default_rng(0)) == row
+    assert at_rate(one, 0.0)(row, Draws(0)) == row
 
 
 def test_rate_zero_is_the_identity_of_tagged_rows(one):
@@ -119,14 +118,14 @@ def test_rate_zero_is_the_identity_of_tagged_rows(one):
         {"tokens": ["in", "New", "York", "."], "tags": ["O", "B-LOC", "I-LOC", "O"]},
         {"text": "in New York.", "tags": ["O", "B-LOC", "I-LOC", "O"]},
     ):
-        assert at_rate(one, 0.0)(row, np.random.default_rng(0)) == row
+        assert at_rate(one, 0.0)(row, Draws(0)) == row
 
 
 @pytest.mark.parametrize("row", TEXT_ROWS)
 def test_nothing_but_text_changes(one, row):
     harsh = at_rate(one, 0.5)
     for seed in range(20):
-        changed = harsh(row, np.random.default_rng(seed))
+        changed = harsh(row, Draws(seed))
         assert changed.keys() == row.keys()
         for name in row.keys() - {"text", "candidate", "history", "messages"}:
             assert changed[name] == row[name]
@@ -142,14 +141,14 @@ def test_addresses_mentions_and_tickers_stay(one):
     harsh = at_rate(one, 0.5)
     for seed in range(20):
         row = {"text": " so ".join(kept) + " ok"}
-        changed = harsh(row, np.random.default_rng(seed))["text"]
+        changed = harsh(row, Draws(seed))["text"]
         assert all(word in changed for word in kept), changed
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n", "?", "。", "...", "a", "好", "1"])
 def test_a_text_never_becomes_empty_and_an_empty_one_stays(one, text):
     for seed in range(20):
-        changed = at_rate(one, 1.0)({"text": text}, np.random.default_rng(seed))["text"]
+        changed = at_rate(one, 1.0)({"text": text}, Draws(seed))["text"]
         assert bool(changed.strip()) == bool(text.strip())
         assert changed == text or any(letter.isalpha() for letter in text)
 
@@ -162,7 +161,7 @@ def test_malformed_columns_are_left_to_the_task(one):
         {"tokens": ["a", "b"], "tags": ["O"]},
     )
     for row in rows:
-        assert at_rate(one, 1.0)(row, np.random.default_rng(0)) == row
+        assert at_rate(one, 1.0)(row, Draws(0)) == row
 
 
 @pytest.mark.parametrize("scheme", ["bio", "iob1", "io"])
@@ -171,9 +170,7 @@ def test_malformed_columns_are_left_to_the_task(one):
 @settings(max_examples=60, deadline=None)
 def test_entities_stay_whole_and_in_order(kind, scheme, segments, seed, rate):
     tokens, tags = tag(segments, scheme)
-    changed = at_rate(AUGMENTATIONS[kind](), rate)(
-        {"tokens": tokens, "tags": tags}, np.random.default_rng(seed)
-    )
+    changed = at_rate(AUGMENTATIONS[kind](), rate)({"tokens": tokens, "tags": tags}, Draws(seed))
     before, after = entities(tokens, tags), entities(changed["tokens"], changed["tags"])
     assert [name for name, _ in after] == [name for name, _ in before]
     if issubclass(kind, WordEdits):  # others may put a longer name in place of a name

@@ -1,10 +1,9 @@
 """Changed copies of training rows: one file per operation, all under the contract in `base`.
 
 Example:
-    >>> import numpy as np
-    >>> from ray_sft.data.augment import SurfaceNoise
+    >>> from ray_sft.data.augment import Draws, SurfaceNoise
     >>> shout = SurfaceNoise(case_rate=1, casings=("upper",), punctuation_rate=0)
-    >>> shout({"text": "Where is it?", "label": "parcel"}, np.random.default_rng(0))
+    >>> shout({"text": "Where is it?", "label": "parcel"}, Draws(0))
     {'text': 'WHERE IS IT?', 'label': 'parcel'}
 """
 
@@ -18,6 +17,7 @@ from ray_sft.data.augment.character_noise import CharacterNoise
 from ray_sft.data.augment.contextual_replacement import ContextualReplacement
 from ray_sft.data.augment.copies import Copy, copies_of
 from ray_sft.data.augment.cutoff import Cutoff
+from ray_sft.data.augment.draws import Draws
 from ray_sft.data.augment.eda import Eda
 from ray_sft.data.augment.gate import Gate
 from ray_sft.data.augment.paraphrase import Paraphrase
@@ -33,6 +33,7 @@ __all__ = [
     "ContextualReplacement",
     "Copy",
     "Cutoff",
+    "Draws",
     "Eda",
     "Gate",
     "Paraphrase",

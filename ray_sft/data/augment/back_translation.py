@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from ray_sft.core.sentences import sentence_spans
 from ray_sft.data.augment.base import TextRewrites
 from ray_sft.data.augment.device import device_of_task
+from ray_sft.data.augment.draws import Draws
 from ray_sft.data.augment.segments import has_letters, untouchables
 from ray_sft.data.references import ModelReference, weights_of
 from ray_sft.inference.translator import Sampling, Translator, check_translator
@@ -52,7 +52,7 @@ class BackTranslation(TextRewrites):
         said = super().fingerprint() + weights_of(self.there, self.back)
         return hashlib.sha256(said.encode()).hexdigest()
 
-    def rewrite(self, texts: Sequence[str], rngs: Sequence[np.random.Generator]) -> list[str]:
+    def rewrite(self, texts: Sequence[str], rngs: Sequence[Draws]) -> list[str]:
         """See `TextRewrites.rewrite`."""
         pieces = [
             (number, (start, end))
@@ -61,9 +61,7 @@ class BackTranslation(TextRewrites):
             if _can_be_said_anew(text[start:end])
         ]
         sentences = [texts[number][start:end] for number, (start, end) in pieces]
-        seeds = [
-            [int(rngs[number].integers(1 << _SEED_BITS)) for _ in range(2)] for number, _ in pieces
-        ]
+        seeds = [[rngs[number].below(1 << _SEED_BITS) for _ in range(2)] for number, _ in pieces]
         sampling = Sampling(self.temperature, self.top_k)
         pivots = _load(self.there).translate(
             sentences, sampling=sampling, seeds=[first for first, _ in seeds]

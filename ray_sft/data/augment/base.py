@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from ray_sft.core import Config
+from ray_sft.data.augment.draws import Draws
 from ray_sft.tasks import Row
 
 __all__ = ["Augmentation", "TextRewrites", "change_texts"]
@@ -40,14 +40,12 @@ class Augmentation(Config, ABC):
     keeps_tags: ClassVar[bool] = True
     """Whether the words of a tagged row still have their tags afterwards."""
 
-    def __call__(self, row: Row, rng: np.random.Generator) -> dict[str, Any]:
+    def __call__(self, row: Row, rng: Draws) -> dict[str, Any]:
         """``row`` with its text changed, see `change_rows`."""
         return self.change_rows([row], [rng])[0]
 
     @abstractmethod
-    def change_rows(
-        self, rows: Sequence[Row], rngs: Sequence[np.random.Generator]
-    ) -> list[dict[str, Any]]:
+    def change_rows(self, rows: Sequence[Row], rngs: Sequence[Draws]) -> list[dict[str, Any]]:
         """One changed copy of each row, drawn from its own generator.
 
         Pure: a row and a generator give the same copy, whatever stands beside them. Where a
@@ -75,18 +73,16 @@ class TextRewrites(Augmentation):
     """Share of the texts that are said anew; 0 for none."""
 
     @abstractmethod
-    def rewrite(self, texts: Sequence[str], rngs: Sequence[np.random.Generator]) -> list[str]:
+    def rewrite(self, texts: Sequence[str], rngs: Sequence[Draws]) -> list[str]:
         """Each text, none of them blank, in other words; the text itself where that fails."""
 
-    def change_rows(
-        self, rows: Sequence[Row], rngs: Sequence[np.random.Generator]
-    ) -> list[dict[str, Any]]:
+    def change_rows(self, rows: Sequence[Row], rngs: Sequence[Draws]) -> list[dict[str, Any]]:
         """See `Augmentation.change_rows`."""
         texts: list[str] = []
-        owners: list[np.random.Generator] = []
+        owners: list[Draws] = []
         is_chosen: list[bool] = []
 
-        def collect(text: str, rng: np.random.Generator) -> str:
+        def collect(text: str, rng: Draws) -> str:
             is_chosen.append(bool(text.strip()) and rng.random() < self.rate)
             if is_chosen[-1]:
                 texts.append(text)

@@ -2,10 +2,11 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import ClassVar, Literal
+from functools import lru_cache, partial
+from itertools import islice
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from pydantic import Field
 
 from ray_sft.core import ConfigError
 from ray_sft.data.augment.device import device_of_task
+from ray_sft.data.augment.draws import Draws
 from ray_sft.data.augment.segments import is_han, is_untouchable, words_of
-from ray_sft.data.augment.word_edits import Edited, Passage, WordEdits
+from ray_sft.data.augment.word_edits import Edits, Passage, WordEdits
 from ray_sft.data.references import ModelReference, weights_of
 from ray_sft.inference import plan_batches
 from ray_sft.models import check_model, load_model, load_processor, locate, model_config
-from ray_sft.tasks import Array, MaskedLanguageModel, Processor
+from ray_sft.tasks import Array, MaskedLanguageModel, Processor, Row
 
 __all__ = ["ContextualReplacement"]
 
@@ -71,19 +73,32 @@ class ContextualReplacement(WordEdits):
         said = super().fingerprint() + weights_of(self.model)
         return hashlib.sha256(said.encode()).hexdigest()
 
-    def edit_words(
-        self, words: Sequence[str], protected: Sequence[bool], rng: np.random.Generator
-    ) -> Edited:
+    def edit_words(self, words: Sequence[str], protected: Sequence[bool], rng: Draws) -> Edits:
         """See `WordEdits.edit_words`."""
-        return self.edit_passages([Passage(words, protected)], [rng])[0]
+        return self._edit_passages([Passage(words, protected)], [rng])[0]
 
-    def edit_passages(
-        self, passages: Sequence[Passage], rngs: Sequence[np.random.Generator]
-    ) -> list[Edited]:
-        """See `WordEdits.edit_passages`."""
-        edited = [list(enumerate(passage.words)) for passage in passages]
+    def change_rows(self, rows: Sequence[Row], rngs: Sequence[Draws]) -> list[dict[str, Any]]:
+        """See `Augmentation.change_rows`; the model reads the texts of all rows together."""
+        passages: list[Passage] = []
+        owners: list[Draws] = []
+
+        def collect(passage: Passage, rng: Draws) -> Edits:
+            passages.append(passage)
+            owners.append(rng)
+            return {}
+
+        def change(row: Row, edit: Callable[[Passage], Edits]) -> dict[str, Any]:
+            return self.change_row(row, partial(self.edit_text, edit=edit), edit)
+
+        for row, rng in zip(rows, rngs, strict=True):
+            change(row, partial(collect, rng=rng))
+        edited = iter(self._edit_passages(passages, owners))
+        return [change(row, lambda _: next(edited)) for row in rows]
+
+    def _edit_passages(self, passages: Sequence[Passage], rngs: Sequence[Draws]) -> Sequence[Edits]:
+        edits: list[dict[int, list[str]]] = [{} for _ in passages]
         if not self.rate:
-            return edited
+            return edits
         model = _load(self.model)
         chosen = [
             self._choose(passage, rng) if model.mask not in passage.text else []
@@ -96,10 +111,10 @@ class ContextualReplacement(WordEdits):
             # a word behind the longest text that the model takes has no row, and stays
             for place, logits_V in zip(chosen[number], logits_NV, strict=False):
                 word = model.draw(words[place], logits_V, self.top_k, rngs[number])
-                edited[number][place] = (place, word)
-        return edited
+                edits[number][place] = [word]
+        return edits
 
-    def _choose(self, passage: Passage, rng: np.random.Generator) -> list[int]:
+    def _choose(self, passage: Passage, rng: Draws) -> list[int]:
         """Which words of a passage are exchanged, in order."""
         free = [
             index
@@ -107,7 +122,7 @@ class ContextualReplacement(WordEdits):
             if word.isalpha() and not passage.protected[index] and not is_untouchable(word)
         ]
         count = max(1, round(self.rate * len(passage.words)))
-        return sorted(int(index) for index in rng.permutation(free)[:count])
+        return sorted(free[place] for place in islice(rng.order(len(free)), count))
 
 
 def _hide(passage: Passage, places: Iterable[int], mask: str) -> str:
@@ -163,10 +178,10 @@ class _MaskedModel:
                 guesses[number] = logits_BTV[row, is_mask_BT[row]].cpu().numpy()
         return guesses
 
-    def draw(self, word: str, logits_V: Array, top_k: int, rng: np.random.Generator) -> str:
+    def draw(self, word: str, logits_V: Array, top_k: int, rng: Draws) -> str:
         """A likely word of the same script in place of ``word``; itself where there is none."""
         # one draw a token, not one a rank: ranks of near ties depend on rounding (Gumbel-max)
-        noise_V = rng.gumbel(size=len(self.words))
+        noise_V = rng.generator().gumbel(size=len(self.words))
         fits_V = (self.is_character if is_han(word) else self.is_word).copy()
         top = np.argsort(-np.where(fits_V, logits_V[: len(fits_V)], -np.inf), kind="stable")
         likely = [

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from ray_sft.data.augment.base import Augmentation
+from ray_sft.data.augment.draws import Draws
 from ray_sft.data.augment.gate import Gate
 from ray_sft.tasks import Row
 
@@ -57,7 +56,7 @@ def copies_of(
             number += 1
             made[operation.kind] += 1
             lineage = f"{operation.kind}#{made[operation.kind]}"
-            rngs = [np.random.default_rng((seed, position, place, copy)) for position in positions]
+            rngs = [Draws(seed, position, place, copy) for position in positions]
             changed = operation.change_rows(rows, rngs)
             for found, row in zip(copies, changed, strict=True):
                 found.append(Copy(number, operation.kind, lineage, row))

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
+from ray_sft.data.augment.draws import Draws
 from ray_sft.data.augment.segments import is_untouchable, words_of
-from ray_sft.data.augment.word_edits import Edited, WordEdits
+from ray_sft.data.augment.word_edits import Edits, WordEdits
 
 __all__ = ["Cutoff"]
 
@@ -29,20 +30,15 @@ class Cutoff(WordEdits):
 
     words: ClassVar[re.Pattern[str]] = words_of(())
 
-    def edit_words(
-        self, words: Sequence[str], protected: Sequence[bool], rng: np.random.Generator
-    ) -> Edited:
+    def edit_words(self, words: Sequence[str], protected: Sequence[bool], rng: Draws) -> Edits:
         """See `WordEdits.edit_words`."""
         count = min(max(1, round(self.rate * len(words))), len(words) - 1) if self.rate else 0
         if count < 1:
-            return list(enumerate(words))
+            return {}
         if self.form == "span":
-            start = int(rng.integers(len(words) - count + 1))
+            start = rng.below(len(words) - count + 1)
             chosen = set(range(start, start + count))
         else:
-            chosen = set(rng.choice(len(words), size=count, replace=False).tolist())
-        return [
-            (index, word)
-            for index, word in enumerate(words)
-            if index not in chosen or protected[index] or is_untouchable(word)
-        ]
+            chosen = set(islice(rng.order(len(words)), count))
+        free = (i for i in chosen if not protected[i] and not is_untouchable(words[i]))
+        return dict.fromkeys(free, ())

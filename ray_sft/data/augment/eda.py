@@ -1,21 +1,19 @@
 """Easy data augmentation: synonyms, new words, words swapped, words left out."""
 
 import re
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import ClassVar, Literal, TypeAlias
+from collections.abc import Sequence, Set
+from functools import cached_property
+from itertools import islice, pairwise
+from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
+from ray_sft.data.augment.draws import Draws
 from ray_sft.data.augment.segments import is_chinese, is_han, is_untouchable, words_of
 from ray_sft.data.augment.synonyms import CHINESE, LONGEST_CHINESE, synonyms_of
-from ray_sft.data.augment.word_edits import Edited, WordEdits
+from ray_sft.data.augment.word_edits import Edits, WordEdits
 
 __all__ = ["Eda"]
-
-_Places: TypeAlias = list[list[str]]
-"""For each word before, the words that stand in its place."""
 
 
 class Eda(WordEdits):
@@ -42,26 +40,20 @@ class Eda(WordEdits):
 
     words: ClassVar[re.Pattern[str]] = words_of(CHINESE)
 
-    def edit_words(
-        self, words: Sequence[str], protected: Sequence[bool], rng: np.random.Generator
-    ) -> Edited:
+    def edit_words(self, words: Sequence[str], protected: Sequence[bool], rng: Draws) -> Edits:
         """See `WordEdits.edit_words`."""
         text = _Words(words, protected)
-        edits = [
+        makers = (
             (text.replace, self.alpha_synonym),
             (text.insert, self.alpha_insertion),
             (text.swap, self.alpha_swap),
             (text.delete, self.alpha_deletion),
-        ]
-        before = list(enumerate(words))
-        for choice in rng.permutation(len(edits)):
-            edit, alpha = edits[choice]
-            if alpha:
-                places = edit(alpha, rng)
-                after = [(index, word) for index, place in enumerate(places) for word in place]
-                if after != before:
-                    return after
-        return before
+        )
+        for choice in rng.order(len(makers)):
+            make, alpha = makers[choice]
+            if alpha and (edits := make(alpha, rng)):
+                return edits
+        return {}
 
 
 class _Words:
@@ -74,92 +66,87 @@ class _Words:
             for index, word in enumerate(words)
             if not protected[index] and not is_untouchable(word)
         ]
-        self.known = _known_spans(words, set(self.free))
 
-    def replace(self, alpha: float, rng: np.random.Generator) -> _Places:
+    @cached_property
+    def known(self) -> list[tuple[int, int]]:
+        """Where words with synonyms stand."""
+        return _known_spans(self.words, set(self.free))
+
+    def replace(self, alpha: float, rng: Draws) -> Edits:
         """Synonyms in place of some words."""
-        places = self._places()
-        for choice in rng.permutation(len(self.known))[: self._count(alpha)]:
+        edits: dict[int, list[str]] = {}
+        for choice in islice(rng.order(len(self.known)), self._count(alpha)):
             start, stop = self.known[choice]
-            places[start:stop] = [[] for _ in range(start, stop)]
+            edits |= {index: [] for index in range(start, stop)}
             for offset, word in enumerate(self._synonym(start, stop, rng)):
-                places[min(start + offset, stop - 1)].append(word)
-        return places
+                edits[min(start + offset, stop - 1)].append(word)
+        return edits
 
-    def insert(self, alpha: float, rng: np.random.Generator) -> _Places:
+    def insert(self, alpha: float, rng: Draws) -> Edits:
         """Synonyms of words of the text, each after some free word."""
-        places = self._places()
+        edits: dict[int, list[str]] = {}
         for _ in range(self._count(alpha) if self.known else 0):
-            start, stop = self.known[int(rng.integers(len(self.known)))]
-            places[int(rng.choice(self.free))] += self._synonym(start, stop, rng)
-        return places
+            start, stop = rng.choice(self.known)
+            place = rng.choice(self.free)
+            edits.setdefault(place, [self.words[place]]).extend(self._synonym(start, stop, rng))
+        return edits
 
-    def swap(self, alpha: float, rng: np.random.Generator) -> _Places:
+    def swap(self, alpha: float, rng: Draws) -> Edits:
         """Pairs of words in each other's place."""
-        places = self._places()
-        pairs = list(pairwise(self.free))
-        nearby = is_chinese("".join(self.words))
-        if nearby:
-            pairs = [(one, other) for one, other in pairs if other == one + 1]
+        words, free = list(self.words), self.free
+        nearby = is_chinese("".join(words))
+        pairs = [(one, other) for one, other in pairwise(free) if other == one + 1 or not nearby]
+        moved: set[int] = set()
         for _ in range(self._count(alpha) if pairs else 0):
             if nearby:
-                one, other = pairs[int(rng.integers(len(pairs)))]
+                one, other = rng.choice(pairs)
             else:
-                one, other = rng.choice(self.free, size=2, replace=False).tolist()
-            places[one], places[other] = places[other], places[one]
-        return places
+                one, other = (free[place] for place in islice(rng.order(len(free)), 2))
+            words[one], words[other] = words[other], words[one]
+            moved |= {one, other}
+        return {index: [words[index]] for index in moved if words[index] != self.words[index]}
 
-    def delete(self, alpha: float, rng: np.random.Generator) -> _Places:
+    def delete(self, alpha: float, rng: Draws) -> Edits:
         """Some words left out, but never all."""
-        places = self._places()
-        gone = [index for index in self.free if rng.random() < alpha]
-        if len(gone) == len(places):
-            gone.pop(int(rng.integers(len(gone))))
-        for index in gone:
-            places[index] = []
-        return places
-
-    def _places(self) -> _Places:
-        return [[word] for word in self.words]
+        gone = [self.free[hit] for hit in rng.hits(len(self.free), alpha)]
+        if len(gone) == len(self.words):
+            gone.pop(rng.below(len(gone)))
+        return dict.fromkeys(gone, ())
 
     def _count(self, alpha: float) -> int:
         return max(1, int(alpha * len(self.words)))
 
-    def _synonym(self, start: int, stop: int, rng: np.random.Generator) -> list[str]:
+    def _synonym(self, start: int, stop: int, rng: Draws) -> list[str]:
         """A synonym of the words of a span; by characters where those are words."""
-        others = synonyms_of("".join(self.words[start:stop]))
-        synonym = others[int(rng.integers(len(others)))]
+        synonym = rng.choice(synonyms_of("".join(self.words[start:stop])))
         return [synonym] if stop == start + 1 else list(synonym)
 
 
-def _known_spans(words: Sequence[str], free: set[int]) -> list[tuple[int, int]]:
+def _known_spans(words: Sequence[str], free: Set[int]) -> list[tuple[int, int]]:
     """Where words with synonyms stand; in Chinese also over several words of one character."""
     spans = []
     start = 0
     while start < len(words):
-        stop = next((end for end in _ends(words, start, free) if _is_known(words[start:end])), 0)
+        stop = _known_end(words, start, free) if start in free else 0
         if stop:
             spans.append((start, stop))
         start = stop or start + 1
     return spans
 
 
-def _ends(words: Sequence[str], start: int, free: set[int]) -> list[int]:
-    """Where a span from ``start`` may end, the farthest first; none where it is not free."""
-    if start not in free:
-        return []
-    ends = [start + 1]
-    if _is_character(words[start]):
-        for end in range(start + 2, min(start + LONGEST_CHINESE, len(words)) + 1):
-            if end - 1 not in free or not _is_character(words[end - 1]):
-                break
-            ends.append(end)
-    return ends[::-1]
+def _known_end(words: Sequence[str], start: int, free: Set[int]) -> int:
+    """Where the longest known word from ``start`` ends; 0 where there is none."""
+    if not _is_character(words[start]):
+        return start + 1 if synonyms_of(words[start]) else 0
+    end, farthest = start + 1, min(start + LONGEST_CHINESE, len(words))
+    while end < farthest and end in free and _is_character(words[end]):
+        end += 1
+    while end > start:
+        if synonyms_of("".join(words[start:end])):
+            return end
+        end -= 1
+    return 0
 
 
 def _is_character(word: str) -> bool:
     return len(word) == 1 and is_han(word)
-
-
-def _is_known(words: Sequence[str]) -> bool:
-    return bool(synonyms_of("".join(words)))

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from ray_sft.bundle import Bundle
 from ray_sft.core import ConfigError
 from ray_sft.data.augment.base import TextRewrites
 from ray_sft.data.augment.chat_models import BundleChat, EndpointChat, Order
+from ray_sft.data.augment.draws import Draws
 from ray_sft.data.augment.ledger import Ledger
 from ray_sft.data.augment.segments import has_letters, untouchables
 from ray_sft.data.references import ModelReference, weights_of
@@ -112,14 +112,14 @@ class Paraphrase(TextRewrites):
         said = self.model_dump_json(exclude=how) + weights_of(self.model)
         return hashlib.sha256(said.encode()).hexdigest()
 
-    def rewrite(self, texts: Sequence[str], rngs: Sequence[np.random.Generator]) -> list[str]:
+    def rewrite(self, texts: Sequence[str], rngs: Sequence[Draws]) -> list[str]:
         """See `TextRewrites.rewrite`.
 
         Raises:
             DataError: the endpoint cannot be reached or refuses, or the cost has reached its cap.
         """
         orders = [
-            Order(f"{self.instruction}\n\n{text}", int(rng.integers(1 << _SEED_BITS)))
+            Order(f"{self.instruction}\n\n{text}", rng.below(1 << _SEED_BITS))
             for text, rng in zip(texts, rngs, strict=True)
         ]
         places = [number for number, text in enumerate(texts) if has_letters(text)]

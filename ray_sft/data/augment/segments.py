@@ -4,7 +4,7 @@ Joined again, the pieces are the text: white space and punctuation are never nor
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 __all__ = [
     "HAN",
@@ -14,7 +14,8 @@ __all__ = [
     "is_chinese",
     "is_han",
     "is_untouchable",
-    "split",
+    "pieces_of",
+    "untouchable_places",
     "untouchables",
     "words_of",
 ]
@@ -30,6 +31,12 @@ _OTHER = rf"[^\W{HAN}]+(?:['\u2019-][^\W{HAN}]+)*"
 RUNS = re.compile(rf"({UNTOUCHABLE}|[{HAN}]+|{_OTHER})")
 """Runs of Chinese characters, and words of any other script."""
 
+_MARKS = ("@", "#", "$", "://", "www.")
+"""One of them is in everything untouchable."""
+
+_ASCII_WORDS = re.compile(r"(\w+(?:['-]\w+)*)", re.ASCII)
+"""The same in ASCII without anything untouchable, at half the time."""
+
 _IS_HAN = re.compile(f"[{HAN}]")
 _IS_UNTOUCHABLE = re.compile(UNTOUCHABLE)
 _OTHER_WORDS = re.compile(rf"[^\W\d_{HAN}]+")
@@ -41,10 +48,11 @@ def words_of(lexicon: Iterable[str]) -> re.Pattern[str]:
     return re.compile(rf"({UNTOUCHABLE}|{known}[{HAN}]|{_OTHER})")
 
 
-def split(text: str, words: re.Pattern[str]) -> tuple[list[str], list[str]]:
-    """The words of a text, and the gaps around them: one more, and often empty."""
-    pieces = words.split(text)
-    return pieces[1::2], pieces[0::2]
+def pieces_of(text: str, words: re.Pattern[str]) -> list[str]:
+    """What stands before, between and behind the words of a text, and in turn the words."""
+    if text.isascii():  # nothing in it is Chinese, whatever the words of that are
+        words = RUNS if _may_be_untouchable(text) else _ASCII_WORDS
+    return words.split(text)
 
 
 def is_han(text: str) -> bool:
@@ -54,7 +62,7 @@ def is_han(text: str) -> bool:
 
 def is_chinese(text: str) -> bool:
     """Whether at least half of what a text is made of is Chinese: characters against words."""
-    num_characters = len(_IS_HAN.findall(text))
+    num_characters = 0 if text.isascii() else len(_IS_HAN.findall(text))
     return num_characters > 0 and num_characters >= len(_OTHER_WORDS.findall(text))
 
 
@@ -68,6 +76,18 @@ def untouchables(text: str) -> list[str]:
     return _IS_UNTOUCHABLE.findall(text)
 
 
+def untouchable_places(text: str) -> Set[int]:
+    """Which characters of a text are part of an address, a mention, a tag or a ticker."""
+    if not _may_be_untouchable(text):
+        return frozenset()
+    spans = (match.span() for match in _IS_UNTOUCHABLE.finditer(text))
+    return {place for start, end in spans for place in range(start, end)}
+
+
+def _may_be_untouchable(text: str) -> bool:
+    return any(mark in text for mark in _MARKS)
+
+
 def is_untouchable(word: str) -> bool:
     """Whether a word is an address, a mention, a tag or a ticker."""
-    return _IS_UNTOUCHABLE.fullmatch(word) is not None
+    return not word.isalnum() and _IS_UNTOUCHABLE.fullmatch(word) is not None

@@ -4,16 +4,16 @@ import re
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-import numpy as np
 from pydantic import Field
 
+from ray_sft.data.augment.draws import Draws
 from ray_sft.data.augment.segments import (
     HAN,
     UNTOUCHABLE,
     is_chinese,
     is_untouchable,
 )
-from ray_sft.data.augment.word_edits import Edited, WordEdits
+from ray_sft.data.augment.word_edits import Edits, WordEdits
 
 __all__ = ["Casing", "SurfaceNoise"]
 
@@ -47,8 +47,9 @@ class SurfaceNoise(WordEdits):
     punctuation_rate: float = Field(default=0.2, ge=0, le=1)
     """The chance of each punctuation mark to be changed."""
 
-    def finish(self, text: str, rng: np.random.Generator) -> str:
-        """See `WordEdits.finish`."""
+    def edit(self, text: str, rng: Draws) -> str:
+        """See `WordEdits.edit`."""
+        text = super().edit(text, rng)
         chinese = is_chinese(text)
 
         def change(match: re.Match[str]) -> str:
@@ -61,28 +62,30 @@ class SurfaceNoise(WordEdits):
 
         return _PUNCTUATION.sub(change, text)
 
-    def edit_words(
-        self, words: Sequence[str], protected: Sequence[bool], rng: np.random.Generator
-    ) -> Edited:
+    def edit_words(self, words: Sequence[str], protected: Sequence[bool], rng: Draws) -> Edits:
         """See `WordEdits.edit_words`."""
         recased = self._recase(words, rng)
         chinese = is_chinese("".join(words))
-        edited = []
+        changed = []
         for index, word in enumerate(recased):
             is_mark = _IS_MARK.fullmatch(word) and not protected[index]
             if is_mark and rng.random() < self.punctuation_rate:
                 word = _other_mark(word, rng, chinese=chinese)
-            if word:
-                edited.append((index, word))
-        return edited or list(enumerate(recased))
+            changed.append(word)
+        changed = changed if any(changed) else recased
+        return {
+            index: [other] if other else []
+            for index, (word, other) in enumerate(zip(words, changed, strict=True))
+            if other != word
+        }
 
-    def _recase(self, words: Sequence[str], rng: np.random.Generator) -> list[str]:
+    def _recase(self, words: Sequence[str], rng: Draws) -> list[str]:
         """Words in another casing, if the dice say so and there is one."""
         if rng.random() >= self.case_rate:
             return list(words)
         choices = [[_in_casing(word, casing) for word in words] for casing in self.casings]
         choices = [choice for choice in choices if choice != list(words)]
-        return choices[int(rng.integers(len(choices)))] if choices else list(words)
+        return rng.choice(choices) if choices else list(words)
 
 
 def _in_casing(word: str, casing: Casing) -> str:
@@ -93,10 +96,10 @@ def _in_casing(word: str, casing: Casing) -> str:
     return word.lower() if casing == "lower" else word.upper()
 
 
-def _other_mark(mark: str, rng: np.random.Generator, *, chinese: bool) -> str:
+def _other_mark(mark: str, rng: Draws, *, chinese: bool) -> str:
     """A mark missing, doubled, or in a Chinese text of the other width."""
     choices = ["", mark + mark[-1]]
     other_width = mark.translate(_OTHER_WIDTH)
     if chinese and other_width != mark:
         choices.append(other_width)
-    return choices[int(rng.integers(len(choices)))]
+    return rng.choice(choices)

@@ -6,10 +6,10 @@ from functools import cached_property, partial
 from itertools import groupby
 from typing import Any, Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from ray_sft.data.augment.base import Augmentation, change_texts
+from ray_sft.data.augment.draws import Draws
 from ray_sft.data.augment.segments import HAN
 from ray_sft.data.augment.word_edits import OUTSIDE
 from ray_sft.tasks import Rejected, Row
@@ -54,13 +54,11 @@ class TemplateFilling(Augmentation):
                     )
         return self
 
-    def change_rows(
-        self, rows: Sequence[Row], rngs: Sequence[np.random.Generator]
-    ) -> list[dict[str, Any]]:
+    def change_rows(self, rows: Sequence[Row], rngs: Sequence[Draws]) -> list[dict[str, Any]]:
         """See `Augmentation.change_rows`."""
         return [self._changed(row, rng) for row, rng in zip(rows, rngs, strict=True)]
 
-    def _changed(self, row: Row, rng: np.random.Generator) -> dict[str, Any]:
+    def _changed(self, row: Row, rng: Draws) -> dict[str, Any]:
         tags = row.get("tags")
         if tags is not None:
             return self._with_other_entities(row, tags, rng)
@@ -68,14 +66,14 @@ class TemplateFilling(Augmentation):
         if templates and isinstance(row.get("text"), str):
             if rng.random() >= self.rate:
                 return dict(row)
-            template = templates[int(rng.integers(len(templates)))]
+            template = rng.choice(templates)
             return dict(row) | {"text": self._filled(template, rng)}
         return change_texts(row, partial(self._exchanged, rng=rng))
 
-    def _filled(self, template: str, rng: np.random.Generator) -> str:
+    def _filled(self, template: str, rng: Draws) -> str:
         return _SLOT.sub(lambda slot: _drawn(self.slots[slot[1]], rng), template)
 
-    def _exchanged(self, text: str, rng: np.random.Generator) -> str:
+    def _exchanged(self, text: str, rng: Draws) -> str:
         def other(found: re.Match[str]) -> str:
             if rng.random() >= self.rate:
                 return found[0]
@@ -83,9 +81,7 @@ class TemplateFilling(Augmentation):
 
         return self._values.sub(other, text)
 
-    def _with_other_entities(
-        self, row: Row, tags: object, rng: np.random.Generator
-    ) -> dict[str, Any]:
+    def _with_other_entities(self, row: Row, tags: object, rng: Draws) -> dict[str, Any]:
         sentence = read_sentence(row)
         if isinstance(sentence, Rejected) or not isinstance(tags, list):
             return dict(row)
@@ -125,10 +121,10 @@ def _whole(value: str) -> str:
     return before + re.escape(value) + after
 
 
-def _drawn(values: Sequence[str], rng: np.random.Generator, *, but: str = "") -> str:
+def _drawn(values: Sequence[str], rng: Draws, *, but: str = "") -> str:
     """One of the values, another than ``but`` where there is one."""
     others = [value for value in values if value != but] or list(values)
-    return others[int(rng.integers(len(others)))]
+    return rng.choice(others)
 
 
 def _mentions(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:

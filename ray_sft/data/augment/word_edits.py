@@ -11,30 +11,26 @@ never edited (`segments`).
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any, ClassVar, TypeAlias
 
-import numpy as np
-
 from ray_sft.data.augment.base import Augmentation, change_texts
-from ray_sft.data.augment.segments import RUNS, is_han, split
+from ray_sft.data.augment.draws import Draws
+from ray_sft.data.augment.segments import RUNS, is_han, pieces_of
 from ray_sft.tasks import Rejected, Row
 from ray_sft.tasks.words import read_sentence
 
-__all__ = ["OUTSIDE", "Edited", "Passage", "WordEdits"]
+__all__ = ["OUTSIDE", "Edits", "Passage", "WordEdits"]
 
 OUTSIDE = "O"
 """The tag of a word outside of every entity, in BIO, IOB1 and IO alike."""
 
-Edited: TypeAlias = list[tuple[int, str]]
-"""Words after an edit, each with the index of the word before whose place and tag it has.
-
-Indices never fall. One that is missing was deleted; one that stands twice has a new word beside
-it.
-"""
+Edits: TypeAlias = Mapping[int, Sequence[str]]
+"""What stands in the place of each word that changes, by index: nothing where it is left out, and
+more than one where words are put beside it, which have its tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,87 +64,59 @@ class WordEdits(Augmentation):
     Chinese may be cut otherwise than by `RUNS`."""
 
     @abstractmethod
-    def edit_words(
-        self, words: Sequence[str], protected: Sequence[bool], rng: np.random.Generator
-    ) -> Edited:
+    def edit_words(self, words: Sequence[str], protected: Sequence[bool], rng: Draws) -> Edits:
         """The words of a text or a sentence, edited.
 
         Words that are ``protected`` are part of an entity: they may be spelled otherwise, but stay
-        whole and where they are, so their index appears exactly once.
+        whole and where they are, so exactly one word stands in their place.
         """
 
-    def edit_passages(
-        self, passages: Sequence[Passage], rngs: Sequence[np.random.Generator]
-    ) -> list[Edited]:
-        """`edit_words` of each passage, which may share its generator with those beside it."""
-        return [
-            self.edit_words(passage.words, passage.protected, rng)
-            for passage, rng in zip(passages, rngs, strict=True)
-        ]
-
-    def finish(self, text: str, rng: np.random.Generator) -> str:
-        """A text whose words were edited, with what is changed between them; here nothing."""
-        del rng
-        return text
-
-    def edit(self, text: str, rng: np.random.Generator) -> str:
+    def edit(self, text: str, rng: Draws) -> str:
         """``text`` with its words edited, and everything between them as it was."""
-        changed: str = self({"text": text}, rng)["text"]
-        return changed
+        return self.edit_text(text, partial(self._edit_passage, rng=rng))
 
-    def change_rows(
-        self, rows: Sequence[Row], rngs: Sequence[np.random.Generator]
-    ) -> list[dict[str, Any]]:
+    def change_rows(self, rows: Sequence[Row], rngs: Sequence[Draws]) -> list[dict[str, Any]]:
         """See `Augmentation.change_rows`."""
-        passages: list[Passage] = []
-        owners: list[np.random.Generator] = []
-        sentences = [_tagged_words(row) for row in rows]
-        for row, rng, sentence in zip(rows, rngs, sentences, strict=True):
-            found = [sentence] if sentence else self._passages(row)
-            passages += found
-            owners += [rng] * len(found)
-        edited = iter(zip(passages, self.edit_passages(passages, owners), strict=True))
-
-        def replace(text: str, rng: np.random.Generator) -> str:
-            if self._pattern(text).search(text) is not None:
-                passage, words = next(edited)
-                text = _joined(words, passage.gaps)
-            return self.finish(text, rng)
-
         return [
-            dict(row) | self._with_tags(row["tags"], *next(edited))
-            if sentence
-            else change_texts(row, partial(replace, rng=rng))
-            for row, rng, sentence in zip(rows, rngs, sentences, strict=True)
+            self.change_row(row, partial(self.edit, rng=rng), partial(self._edit_passage, rng=rng))
+            for row, rng in zip(rows, rngs, strict=True)
         ]
 
-    def _pattern(self, text: str) -> re.Pattern[str]:
-        """`words`, or what is the same and faster where nothing is Chinese."""
-        return RUNS if text.isascii() else self.words
+    def change_row(
+        self, row: Row, edit: Callable[[str], str], edit_tagged: Callable[[Passage], Edits]
+    ) -> dict[str, Any]:
+        """A row with its texts edited in a fixed order, or else its tagged words."""
+        sentence = _tagged_words(row)
+        if sentence is None:
+            return change_texts(row, edit)
+        return dict(row) | self._with_tags(row["tags"], sentence, edit_tagged(sentence))
 
-    def _passages(self, row: Row) -> list[Passage]:
-        """The texts of a row that have words."""
-        found: list[Passage] = []
-
-        def collect(text: str) -> str:
-            words, gaps = split(text, self._pattern(text))
-            if words:
-                found.append(Passage(words, [False] * len(words), gaps))
+    def edit_text(self, text: str, edit: Callable[[Passage], Edits]) -> str:
+        """A text whose words, if it has any, are edited as one passage."""
+        pieces = pieces_of(text, self.words)
+        words = pieces[1::2]
+        if not words or not (edits := edit(Passage(words, [False] * len(words), pieces[0::2]))):
             return text
+        return _joined(pieces, edits)
 
-        change_texts(row, collect)
-        return found
+    def _edit_passage(self, passage: Passage, rng: Draws) -> Edits:
+        return self.edit_words(passage.words, passage.protected, rng)
 
     def _with_tags(
-        self, tags: Sequence[str], passage: Passage, edited: Edited
+        self, tags: Sequence[str], passage: Passage, edits: Edits
     ) -> dict[str, list[str]]:
         """The tokens and tags of a copy; nothing where no word has changed."""
         words, protected = passage.words, passage.protected
+        for index, others in edits.items():
+            is_whole = len(others) == 1 or not protected[index]
+            assert is_whole, f"{self.kind} split or removed an entity's word"
+        edited = [
+            (index, other)
+            for index, word in enumerate(words)
+            for other in edits.get(index, (word,))
+        ]
         if edited == list(enumerate(words)):
             return {}
-        found = [index for index, _ in edited if protected[index]]
-        expected = [index for index, is_entity in enumerate(protected) if is_entity]
-        assert found == expected, f"{self.kind} moved or removed an entity's word"
         edited = list(_kept_apart(edited, words, protected))
         return {
             "tokens": [word for _, word in edited],
@@ -168,7 +136,7 @@ def _tagged_words(row: Row) -> Passage | None:
 
 
 def _kept_apart(
-    edited: Edited, words: Sequence[str], protected: Sequence[bool]
+    edited: Iterable[tuple[int, str]], words: Sequence[str], protected: Sequence[bool]
 ) -> Iterator[tuple[int, str]]:
     """``edited``, with a word put back where the loss of all would have joined two entities.
 
@@ -182,29 +150,25 @@ def _kept_apart(
         before = index
 
 
-def _joined(edited: Edited, gaps: Sequence[str]) -> str:
-    """Edited words between the gaps of their text; a deleted word takes a blank beside it along."""
-    if len(edited) == len(gaps) - 1 and all(at == place for place, (at, _) in enumerate(edited)):
-        pieces = [
-            piece for gap, (_, word) in zip(gaps, edited, strict=False) for piece in (gap, word)
-        ]
-        return "".join([*pieces, gaps[-1]])
-    by_index = {index: [w for _, w in group] for index, group in groupby(edited, lambda e: e[0])}
-    text = gaps[0]
-    for index, gap in enumerate(gaps[1:]):
-        words = by_index.get(index)
-        if words:
-            text += _side_by_side(words) + gap
-        elif _begins_line(text):
-            text += gap.lstrip(" ")
-        else:
-            text = text.rstrip(" ") + gap
-    return text
+def _joined(pieces: list[str], edits: Edits) -> str:
+    """Gaps and words in turn as a text; a word left out takes a blank beside it along."""
+    for index, words in edits.items():
+        pieces[2 * index + 1] = _side_by_side(words) if words else ""
+    for index in sorted(index for index, words in edits.items() if not words):
+        _close(pieces, 2 * index + 1)
+    return "".join(pieces)
 
 
-def _begins_line(text: str) -> bool:
-    line = text.rstrip(" ")
-    return not line or line.endswith("\n")
+def _close(pieces: list[str], place: int) -> None:
+    """Takes the blanks before an empty place away, or those behind it at the start of a line."""
+    start = place - 1
+    while start > 0 and not pieces[start].strip(" "):
+        start -= 1
+    before = pieces[start].rstrip(" ")
+    if not before or before.endswith("\n"):
+        pieces[place + 1] = pieces[place + 1].lstrip(" ")
+    else:
+        pieces[start : place + 1] = [before] + [""] * (place - start)
 
 
 def _side_by_side(words: Sequence[str]) -> str:

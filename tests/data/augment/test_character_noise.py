@@ -1,15 +1,14 @@
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypinyin import lazy_pinyin
 
-from ray_sft.data.augment import CharacterNoise
+from ray_sft.data.augment import CharacterNoise, Draws
 from ray_sft.data.augment.look_alikes import KEYBOARD, SHAPES
 
 
 def noisy(text, seed=0, **fields):
-    return CharacterNoise(**fields).edit(text, np.random.default_rng(seed))
+    return CharacterNoise(**fields).edit(text, Draws(seed))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +82,6 @@ def test_a_short_text_has_at_least_one_letter_changed():
 
 def test_words_of_entities_are_misspelled_too():
     row = {"tokens": ["in", "London"], "tags": ["O", "B-LOC"]}
-    changed = CharacterNoise(rate=1)(row, np.random.default_rng(0))
+    changed = CharacterNoise(rate=1)(row, Draws(0))
     assert changed["tags"] == row["tags"]
     assert changed["tokens"][1] not in ("", "London")

@@ -1,12 +1,11 @@
 """Exchanged words fit their place, as a model that has learned a small language finds."""
 
-import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from ray_sft.core import ConfigError
-from ray_sft.data.augment import ContextualReplacement
+from ray_sft.data.augment import ContextualReplacement, Draws
 from ray_sft.models import train_wordpiece
 from tests.factories import tiny_masked_model
 
@@ -50,7 +49,7 @@ def folder(tmp_path_factory):
 
 
 def copies(operation, text, num=40):
-    rngs = [np.random.default_rng(seed) for seed in range(num)]
+    rngs = [Draws(seed) for seed in range(num)]
     return [row["text"] for row in operation.change_rows([{"text": text}] * num, rngs)]
 
 
@@ -83,8 +82,8 @@ def test_marks_numbers_addresses_and_casing_stay(folder):
 def test_copies_do_not_depend_on_what_stands_beside_them(folder):
     operation = ContextualReplacement(model=str(folder), rate=0.4)
     rows = [{"text": text} for text in SENTENCES]
-    together = operation.change_rows(rows, [np.random.default_rng(n) for n in range(len(rows))])
-    alone = [operation(row, np.random.default_rng(n)) for n, row in enumerate(rows)]
+    together = operation.change_rows(rows, [Draws(n) for n in range(len(rows))])
+    alone = [operation(row, Draws(n)) for n, row in enumerate(rows)]
     assert together == alone
 
 

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from ray_sft.data.augment import Cutoff
+from ray_sft.data.augment import Cutoff, Draws
 
 TEXT = "one two three four five six seven eight nine ten"
 
 
 def copies(operation, text=TEXT, num=40):
-    return [operation.edit(text, np.random.default_rng(seed)) for seed in range(num)]
+    return [operation.edit(text, Draws(seed)) for seed in range(num)]
 
 
 @pytest.mark.parametrize("form", ["span", "token"])

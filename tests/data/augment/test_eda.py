@@ -1,9 +1,8 @@
 from collections import Counter
 
-import numpy as np
 import pytest
 
-from ray_sft.data.augment import Eda
+from ray_sft.data.augment import Draws, Eda
 from ray_sft.data.augment.synonyms import CHINESE, ENGLISH
 
 ALPHAS = ("alpha_synonym", "alpha_insertion", "alpha_swap", "alpha_deletion")
@@ -16,7 +15,7 @@ def only(name, alpha):
 
 
 def edits(operation, text, num=40):
-    return [operation.edit(text, np.random.default_rng(seed)) for seed in range(num)]
+    return [operation.edit(text, Draws(seed)) for seed in range(num)]
 
 
 def is_subsequence(short, long):
@@ -60,7 +59,7 @@ def test_swap_keeps_words_and_punctuation():
 
 def test_deletion_leaves_out_each_word_with_its_chance():
     text = "word " * 4000
-    left = len(only("alpha_deletion", 0.3).edit(text, np.random.default_rng(0)).split())
+    left = len(only("alpha_deletion", 0.3).edit(text, Draws(0)).split())
     assert left / 4000 == pytest.approx(0.7, abs=0.022)  # 3 sigma
     assert all(edits(only("alpha_deletion", 1.0), "only two"))
 
@@ -83,10 +82,10 @@ def test_chinese_neighbours_are_swapped():
 
 def test_chinese_characters_that_are_tokens_are_words_together():
     row = {"tokens": list("王伟转账"), "tags": ["B-PER", "I-PER", "O", "O"]}
-    changed = only("alpha_synonym", 0.5)(row, np.random.default_rng(0))
+    changed = only("alpha_synonym", 0.5)(row, Draws(0))
     assert changed == {"tokens": list("王伟汇款"), "tags": row["tags"]}
     row = {"tokens": list("王伟登录"), "tags": ["B-PER", "I-PER", "I-PER", "O"]}
-    assert only("alpha_synonym", 0.5)(row, np.random.default_rng(0)) == row
+    assert only("alpha_synonym", 0.5)(row, Draws(0)) == row
     assert set(CHINESE["优惠券"]) == {"代金券", "抵用券"}
 
 
@@ -94,7 +93,7 @@ def test_a_synonym_of_another_length_keeps_the_tags_in_step():
     row = {"tokens": list("查询，王伟"), "tags": ["O", "O", "O", "B-PER", "I-PER"]}
     lengths = set()
     for seed in range(20):
-        changed = only("alpha_synonym", 0.5)(row, np.random.default_rng(seed))
+        changed = only("alpha_synonym", 0.5)(row, Draws(seed))
         assert "".join(changed["tokens"])[:-3] in CHINESE["查询"]
         assert changed["tags"] == ["O"] * (len(changed["tokens"]) - 2) + ["B-PER", "I-PER"]
         lengths.add(len(changed["tokens"]))

@@ -3,12 +3,11 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 
 from ray_sft.bundle import BundleWriter, Manifest
 from ray_sft.core import ConfigError, DataError
-from ray_sft.data.augment import Paraphrase
+from ray_sft.data.augment import Draws, Paraphrase
 from ray_sft.data.augment.ledger import Ledger
 from ray_sft.tasks import SequenceClassification
 from tests.chat_endpoint import serving_chat
@@ -33,7 +32,7 @@ def paraphrase(endpoint, tmp_path):
 
 
 def said(operation, texts=TEXTS, seed=0):
-    rngs = [np.random.default_rng((seed, number)) for number in range(len(texts))]
+    rngs = [Draws(seed, number) for number in range(len(texts))]
     rows = [{"text": text} for text in texts]
     return [row["text"] for row in operation.change_rows(rows, rngs)]
 

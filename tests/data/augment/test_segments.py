@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_sft.data.augment.segments import RUNS, is_chinese, is_han, split, words_of
+from ray_sft.data.augment.segments import RUNS, is_chinese, is_han, pieces_of, words_of
 
 LEXICON = words_of(["银行", "银行卡"])
 
@@ -10,10 +10,16 @@ LEXICON = words_of(["银行", "银行卡"])
 @given(st.text())
 @pytest.mark.parametrize("pattern", [RUNS, LEXICON], ids=["runs", "lexicon"])
 def test_words_and_gaps_joined_are_the_text(pattern, text):
-    words, gaps = split(text, pattern)
+    pieces = pieces_of(text, pattern)
+    words, gaps = pieces[1::2], pieces[0::2]
     assert len(gaps) == len(words) + 1
     assert "".join(a + b for a, b in zip(gaps, [*words, ""], strict=True)) == text
     assert all(words)
+
+
+@given(st.text("aZ_9 '-@#$:/.w+h\n"))
+def test_the_faster_pattern_of_ascii_finds_the_same(text):
+    assert pieces_of(text, RUNS) == RUNS.split(text)
 
 
 @pytest.mark.parametrize(
@@ -26,8 +32,8 @@ def test_words_and_gaps_joined_are_the_text(pattern, text):
     ],
 )
 def test_words_are_runs_or_those_of_a_lexicon(text, runs, by_lexicon):
-    assert split(text, RUNS)[0] == runs
-    assert split(text, LEXICON)[0] == (by_lexicon or runs)
+    assert pieces_of(text, RUNS)[1::2] == runs
+    assert pieces_of(text, LEXICON)[1::2] == (by_lexicon or runs)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,13 @@
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_sft.data.augment import SurfaceNoise
+from ray_sft.data.augment import Draws, SurfaceNoise
 
 
 def edits(text, num=60, **fields):
     fields = {"case_rate": 0, "punctuation_rate": 0} | fields
-    return {SurfaceNoise(**fields).edit(text, np.random.default_rng(seed)) for seed in range(num)}
+    return {SurfaceNoise(**fields).edit(text, Draws(seed)) for seed in range(num)}
 
 
 def test_the_whole_text_is_recased():
@@ -51,7 +50,7 @@ def test_marks_within_numbers_addresses_and_emoticons_stay(text):
 @settings(max_examples=300, deadline=None)
 def test_letters_digits_and_lines_stay_and_nothing_trails(text, seed):
     operation = SurfaceNoise(case_rate=0.5, punctuation_rate=0.8)
-    changed = operation.edit(text, np.random.default_rng(seed))
+    changed = operation.edit(text, Draws(seed))
 
     def core(string):
         return [c.lower() for c in string if c not in " ,.!?:;，。！？；：、"]
@@ -63,9 +62,9 @@ def test_letters_digits_and_lines_stay_and_nothing_trails(text, seed):
 def test_tokens_are_recased_and_marks_of_their_own_change():
     row = {"tokens": ["In", "Rome", ",", "yes", "!"], "tags": ["O", "B-LOC", "O", "O", "O"]}
     shouted = SurfaceNoise(case_rate=1, casings=("upper",), punctuation_rate=0)
-    assert shouted(row, np.random.default_rng(0))["tokens"] == ["IN", "ROME", ",", "YES", "!"]
+    assert shouted(row, Draws(0))["tokens"] == ["IN", "ROME", ",", "YES", "!"]
     noise = SurfaceNoise(case_rate=0, punctuation_rate=1)
-    found = [noise(row, np.random.default_rng(seed)) for seed in range(40)]
+    found = [noise(row, Draws(seed)) for seed in range(40)]
     assert {len(row["tokens"]) for row in found} == {3, 4, 5}
     assert any("!!" in row["tokens"] for row in found)
     for row in found:
@@ -75,4 +74,4 @@ def test_tokens_are_recased_and_marks_of_their_own_change():
 def test_marks_of_an_entity_stay():
     row = {"tokens": ["Yahoo", "!", "ok"], "tags": ["B-ORG", "I-ORG", "O"]}
     noise = SurfaceNoise(case_rate=0, punctuation_rate=1)
-    assert noise(row, np.random.default_rng(0)) == row
+    assert noise(row, Draws(0)) == row

@@ -1,11 +1,11 @@
-from ray_sft.data.augment.segments import RUNS, is_han, split
+from ray_sft.data.augment.segments import RUNS, is_han, pieces_of
 from ray_sft.data.augment.synonyms import CHINESE, ENGLISH, LONGEST_CHINESE, synonyms_of
 
 
 def test_synonyms_are_single_words_in_lower_case_and_stand_for_each_other():
     for word, others in ENGLISH.items():
         assert word == word.lower()
-        assert split(word, RUNS)[0] == [word]
+        assert pieces_of(word, RUNS)[1::2] == [word]
         assert word not in others
         assert all(word in ENGLISH[other] for other in others)
 

@@ -1,15 +1,14 @@
-import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ray_sft.data.augment import TemplateFilling
+from ray_sft.data.augment import Draws, TemplateFilling
 
 CITIES = ("Paris", "New York", "\u5317\u4eac")
 
 
 def made(row, num=30, **fields):
     operation = TemplateFilling(**{"slots": {"city": CITIES}} | fields)
-    return [operation(row, np.random.default_rng(seed)) for seed in range(num)]
+    return [operation(row, Draws(seed)) for seed in range(num)]
 
 
 def test_a_value_becomes_each_other_value_of_its_slot():

@@ -2,10 +2,9 @@
 
 from typing import Literal
 
-import numpy as np
 import pytest
 
-from ray_sft.data.augment import WordEdits
+from ray_sft.data.augment import Draws, WordEdits
 
 
 class Leave(WordEdits):
@@ -17,16 +16,16 @@ class Leave(WordEdits):
 
     def edit_words(self, words, protected, rng):
         del rng
-        edited = []
+        edits = {}
         for index, word in enumerate(words):
-            if word not in self.gone or protected[index]:
-                edited.append((index, word))
+            others = [word] if word not in self.gone or protected[index] else []
             if word in self.grown and not protected[index]:
-                edited.append((index, "new" if word.isascii() else "新"))
-        return edited
+                others.append("new" if word.isascii() else "新")
+            edits[index] = others
+        return edits
 
 
-RNG = np.random.default_rng(0)
+RNG = Draws(0)
 
 
 @pytest.mark.parametrize(
@@ -79,5 +78,5 @@ def test_an_operation_that_moves_an_entity_is_a_programming_error():
         def edit_words(self, words, protected, rng):
             return super().edit_words(words, [False] * len(protected), rng)
 
-    with pytest.raises(AssertionError, match="moved or removed an entity's word"):
+    with pytest.raises(AssertionError, match="split or removed an entity's word"):
         Reverse(gone=("Ann",))({"tokens": ["x", "Ann"], "tags": ["O", "B-PER"]}, RNG)
