@@ -24,7 +24,7 @@ from ray_sft.data import (
     prepare,
     write_rejected,
 )
-from ray_sft.models import FROM_SCRATCH, save_from_scratch
+from ray_sft.models import FROM_SCRATCH, ModelSource, save_from_scratch, save_with_tokens
 from ray_sft.objectives import Distillation
 from ray_sft.ray_session import cluster_cpus
 from ray_sft.ready_stage import ReadyStage
@@ -222,7 +222,24 @@ class Pipeline:
         return report
 
     def _initial(self) -> StartingPoint:
-        """Where the first stage starts: found, or made from scratch for the run's text."""
+        """Where the first stage starts, with the recipe's extra tokens."""
+        start, tokens = self._found(), self.recipe.extra_tokens
+        if not tokens:
+            return start
+        seed = self.recipe.stages()[0].train.seed
+        inputs = fingerprint("extended", start.fingerprint, tokens, seed)
+        out_dir = self.folder.path / "extended"
+
+        def work() -> StageReport:
+            source = ModelSource(start.model, start.processor)
+            save_with_tokens(source, tokens, out_dir, seed=seed)
+            return StageReport(stage="extended", seconds=0)
+
+        self._stage("extended", inputs, work, outputs=[out_dir / "config.json"])
+        return replace(start, model=str(out_dir), processor=str(out_dir), fingerprint=inputs)
+
+    def _found(self) -> StartingPoint:
+        """What the recipe names, or what is made from scratch for the run's text."""
         name = self.recipe.model
         if name not in FROM_SCRATCH:
             return StartingPoint.named(name)

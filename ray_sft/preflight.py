@@ -59,7 +59,7 @@ def preflight(ready: ReadyStage) -> Preflight:
         examples = store.examples(_spread(len(store), _LOOKED_AT))
         warnings += [f"{name}: {text}" for text in _doubts(task, store, examples, processor)]
         rendered += [_rendered(name, one, processor) for one in examples[:_RENDERED]]
-    memory = _memory(ready, longest)
+    memory = _memory(ready, longest, processor)
     machine = psutil.virtual_memory().total
     needed = memory[ready.stage.train.zero_stage].total * ready.stage.train.workers
     if needed > machine:
@@ -76,10 +76,10 @@ def _spread(total: int, count: int) -> list[int]:
     return [total * number // kept for number in range(kept)]
 
 
-def _memory(ready: ReadyStage, longest: int) -> dict[int, MemoryEstimate]:
+def _memory(ready: ReadyStage, longest: int, processor: Processor) -> dict[int, MemoryEstimate]:
     stage, model = ready.stage, empty_model(ready.model, ready.stage.tasks)
     if stage.adapter is not None:
-        stage.adapter.inject(model, stage.tasks)
+        stage.adapter.inject(model, stage.tasks, processor)
     size = model_size(model)
     return {
         zero_stage: estimate_memory(

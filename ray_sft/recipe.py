@@ -102,6 +102,9 @@ class Recipe(Stage):
     """Where to start: ``embedded/...``, a hub id, a folder, or a bundle."""
     vocab_size: int = Field(default=4096, ge=300, le=65536)
     """Size of the vocabulary that a model made from scratch learns from the run's text."""
+    extra_tokens: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
+    """Words, such as markers of your own, that the tokenizer is to know as one token each; their
+    embeddings are learned, with an adapter too."""
     before: tuple[EarlierStage, ...] = ()
     """Stages that run first, each on the model of the one before. One without ``data`` reads the
     rows of the recipe's first task, and takes its ``quality``."""
@@ -123,10 +126,22 @@ class Recipe(Stage):
             if unknown := sorted(set(stage.data) - set(stage.tasks)):
                 raise ValueError(f"data: '{unknown[0]}' is no task of the stage")
         names = [stage.name for stage in self.before]
-        reserved = {"trained", "initial"} | VARIANTS
+        reserved = {"trained", "initial", "extended"} | VARIANTS
         reserved |= set(self.compress.variants()) if self.compress else set()
         if len(set(names)) < len(names) or reserved & set(names):
             raise ValueError(f"before: stage names must differ, and not be one of {reserved}")
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_can_be_added(self) -> Self:
+        if blank := [token for token in self.extra_tokens if token != token.strip()]:
+            raise ValueError(f"extra_tokens: {blank[0]!r} begins or ends with white space")
+        stages: list[Stage] = [*self.before, self]
+        if self.extra_tokens and any(stage.continual for stage in stages):
+            raise ValueError(
+                "extra_tokens: what a bundle has learned is measured in its own tokens, which "
+                "continual goes on with. Leave extra_tokens or continual out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -146,7 +161,10 @@ class Recipe(Stage):
             for stage in self.before
         ]
         shared = {name: getattr(self, name) for name in Stage.model_fields}
-        return [*earlier, EarlierStage(name="trained", **shared)]
+        return [
+            stage.model_copy(update={"adapter": self._with_tokens(stage.adapter)})
+            for stage in (*earlier, EarlierStage(name="trained", **shared))
+        ]
 
     def with_first_rows(self, count: int) -> Self:
         """The same recipe on no more than ``count`` rows of each source; 0 for all."""
@@ -157,6 +175,13 @@ class Recipe(Stage):
             for stage in self.before
         )
         return self.model_copy(update={"data": _first_rows(self.data, count), "before": before})
+
+    def _with_tokens(self, adapter: AnyAdapter | None) -> AnyAdapter | None:
+        """An adapter that trains the extra tokens, too."""
+        if adapter is None or not self.extra_tokens:
+            return adapter
+        tokens = tuple(dict.fromkeys((*self.extra_tokens, *adapter.tokens)))
+        return adapter.model_copy(update={"tokens": tokens})
 
     def _own_rows(self, stage: Stage) -> dict[str, Any]:
         """The rows of the recipe's first task, with the columns that a task of ``stage`` reads.

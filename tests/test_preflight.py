@@ -130,7 +130,7 @@ def test_an_empty_model_has_the_shapes_of_a_loaded_one(tmp_path: Path):
     assert {n: p.shape for n, p in empty.named_parameters()} == {
         n: p.shape for n, p in loaded.named_parameters()
     }
-    Lora(rank=2).inject(empty, {"it": case.task})
+    Lora(rank=2).inject(empty, {"it": case.task}, tiny_processor())
     size = model_size(empty)
     assert 0 < size.num_trained < size.num_parameters / 2
     assert load_processor(tmp_path).pad_token_id is not None

@@ -2,6 +2,7 @@
 
 from ray_sft.models.adapters import Adapter, AnyAdapter, Dora, Ia3, Lora, RsLora
 from ray_sft.models.embedded import MINILM
+from ray_sft.models.extra_tokens import save_with_tokens
 from ray_sft.models.from_scratch import (
     FROM_SCRATCH,
     TINY_BERT,
@@ -61,6 +62,7 @@ __all__ = [
     "save_from_scratch",
     "save_grown",
     "save_tiny_llama",
+    "save_with_tokens",
     "tiny_llama_config",
     "tiny_pegasus_config",
     "train_tokenizer",

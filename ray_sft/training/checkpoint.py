@@ -63,6 +63,6 @@ class CheckpointWriter:
             self._engine.bare_module.save_pretrained(folder, state_dict=state)  # type: ignore[operator]
             return
         model = load_tasks(job.model, job.tasks, processor=self._processor)
-        tuner = job.adapter.inject(model, job.tasks)
+        tuner = job.adapter.inject(model, job.tasks, self._processor)
         model.load_state_dict(state)
         tuner.merge_and_unload().save_pretrained(folder)

@@ -100,7 +100,7 @@ class Loop:
         torch.manual_seed(self.train.seed)  # a new head starts the same on every rank
         module = load_tasks(job.model, self.tasks, processor=self.processor)
         if job.adapter is not None:
-            job.adapter.inject(module, self.tasks)
+            job.adapter.inject(module, self.tasks, self.processor)
         if self.train.activation_checkpointing:
             checkpoint_activations(module)
         joins_rows = self.train.packing and use_segmented_attention(module)

@@ -12,6 +12,7 @@ from ray_sft.tasks import CausalLanguageModel, SequenceClassification, Translati
 from tests.factories import (
     ADAPTERS,
     LABELS,
+    masked_language_model,
     members,
     tiny_decoder,
     tiny_encoder,
@@ -76,7 +77,7 @@ def test_survives_json_and_is_frozen(adapter):
 def test_only_adapters_and_new_heads_are_trained(case, adapter):
     model, tasks, heads = case
     before = {name: p.clone() for name, p in model.named_parameters()}
-    adapter.inject(model, tasks)
+    adapter.inject(model, tasks, tiny_processor())
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert any(adapter.marker in name for name in trained)
     assert {name.split(".")[0] for name in trained if adapter.marker not in name} == heads
@@ -90,7 +91,7 @@ def test_only_adapters_and_new_heads_are_trained(case, adapter):
 def test_it_trains_a_small_part_of_the_backbone(adapter):
     model = tiny_decoder()
     total = sum(parameter.numel() for parameter in model.parameters())
-    adapter.inject(model, COMPLETE)
+    adapter.inject(model, COMPLETE, tiny_processor())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert 0 < trained < 0.3 * total
 
@@ -99,14 +100,14 @@ def test_an_untrained_adapter_changes_nothing(case, adapter):
     model, tasks, _ = case
     with torch.no_grad():
         expected = output(model)
-        adapter.inject(model, tasks)
+        adapter.inject(model, tasks, tiny_processor())
         torch.testing.assert_close(output(model), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_merged_weights_answer_as_the_adapted_model(case, adapter):
     model, tasks, _ = case
     keys = set(model.state_dict())
-    tuner = adapter.inject(model, tasks)
+    tuner = adapter.inject(model, tasks, tiny_processor())
     with torch.no_grad():
         plain = output(model)
         train_a_little(model, adapter)
@@ -115,6 +116,55 @@ def test_merged_weights_answer_as_the_adapted_model(case, adapter):
         assert not torch.allclose(adapted, plain, atol=1e-2)
         torch.testing.assert_close(output(merged), adapted, rtol=1e-4, atol=1e-4)
     assert set(merged.state_dict()) == keys
+
+
+@pytest.mark.parametrize("name", ["classifier", "several heads", "decoder"])
+def test_embeddings_of_its_tokens_are_trained_and_merged(name, adapter):
+    make, tasks, heads = CASES[name]
+    model, processor = make(), tiny_processor()
+    adapter = adapter.model_copy(update={"tokens": ("<|user|>", "<|bos|>")})
+    ids = processor.convert_tokens_to_ids(list(adapter.tokens))
+    keys, tables = set(model.state_dict()), tables_of(model)
+    before = {table: model.state_dict()[table].clone() for table in tables}
+    plain = output(model.eval())
+    tuner = adapter.inject(model, tasks, processor)
+    torch.testing.assert_close(output(model), plain, rtol=1e-5, atol=1e-5)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    rows = {name for name in trained if "trainable_tokens" in name}
+    assert len(rows) == len(tables)
+    others = {name for name in trained - rows if adapter.marker not in name}
+    assert {name.split(".")[0] for name in others} == heads
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in rows:
+                parameter.add_(1.0)
+        adapted = output(model)
+        merged = tuner.merge_and_unload()
+    torch.testing.assert_close(output(merged), adapted, rtol=1e-4, atol=1e-4)
+    assert set(merged.state_dict()) == keys
+    for table in tables:
+        moved = merged.state_dict()[table] - before[table]
+        assert moved.any(dim=1).nonzero().flatten().tolist() == sorted(ids)
+        torch.testing.assert_close(moved[ids], torch.ones_like(moved[ids]))
+
+
+def tables_of(model):
+    """The names of the embeddings that a model reads and writes by."""
+    layers = [model.get_input_embeddings()]
+    if hasattr(model, "lm_head"):
+        layers.append(model.lm_head)
+    return [f"{n}.weight" for n, m in model.named_modules() if any(m is one for one in layers)]
+
+
+def test_tokens_that_cannot_be_trained_by_themselves_are_refused(adapter):
+    processor = tiny_processor()
+    unknown = adapter.model_copy(update={"tokens": ("<|nothing|>",)})
+    with pytest.raises(ConfigError, match=r"no token '<\|nothing\|>'.*extra_tokens"):
+        unknown.inject(tiny_decoder(), COMPLETE, processor)
+    known = adapter.model_copy(update={"tokens": ("<|user|>",)})
+    for case in (translation(), masked_language_model()):
+        with pytest.raises(ConfigError, match="train the whole model"):
+            known.inject(case.model, {"it": case.task}, processor)
 
 
 def test_a_model_without_layers_to_adapt_is_refused(adapter):
@@ -126,7 +176,7 @@ def test_a_model_without_layers_to_adapt_is_refused(adapter):
             self.body = torch.nn.Embedding(4, 4)
 
     with pytest.raises(ConfigError, match="adapter"):
-        adapter.inject(Plain(), CLASSIFY)
+        adapter.inject(Plain(), CLASSIFY, tiny_processor())
 
 
 def weight_after(adapter):
@@ -134,7 +184,7 @@ def weight_after(adapter):
     model = tiny_encoder(len(LABELS))
     layer = "bert.encoder.layer.0.attention.self.key"
     before = model.get_submodule(layer).weight.detach().clone()
-    tuner = adapter.inject(model, CLASSIFY)
+    tuner = adapter.inject(model, CLASSIFY, tiny_processor())
     with torch.no_grad():
         train_a_little(model, adapter)
         found = model.get_submodule(layer)
@@ -165,7 +215,7 @@ def test_dora_scales_each_direction_to_its_magnitude():
 
 def test_ia3_scales_keys_values_and_inner_activations():
     model = tiny_encoder(len(LABELS))
-    Ia3().inject(model, CLASSIFY)
+    Ia3().inject(model, CLASSIFY, tiny_processor())
     shapes = {
         name.removeprefix("bert.encoder.layer.0.").partition(".ia3_l")[0]: tuple(p.shape)
         for name, p in model.named_parameters()

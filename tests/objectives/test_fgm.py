@@ -135,7 +135,7 @@ def test_frozen_embeddings_are_perturbed_too():
     case = causal_language_model()
     batch = batch_of(case)
     expected = Fgm(epsilon=EPSILON).wrap(plain_loss(case), case.model)(batch).loss_sum
-    Lora(rank=2).inject(case.model, {"chat": case.task})
+    Lora(rank=2).inject(case.model, {"chat": case.task}, case.processor)
     assert not case.model.get_input_embeddings().weight.requires_grad
     loss = Fgm(epsilon=EPSILON).wrap(plain_loss(case), case.model)(batch)
     torch.testing.assert_close(loss.loss_sum, expected, rtol=1e-5, atol=0)

@@ -83,7 +83,7 @@ def build(kind: str, task: Task) -> torch.nn.Module:
     else:
         module = BertForSequenceClassification(_encoder_config())
     if kind in ADAPTER_OF:
-        ADAPTER_OF[kind].inject(module, {"intent": task})
+        ADAPTER_OF[kind].inject(module, {"intent": task}, tiny_processor())
         for name, parameter in module.named_parameters():
             if "lora_B" in name:  # zeros at first, and then lora_A has no gradient
                 torch.nn.init.normal_(parameter, std=0.1)

@@ -10,19 +10,21 @@ these laws:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
-from ray_sft.core import Config
-from ray_sft.tasks import Task
+from ray_sft.core import Config, ConfigError
+from ray_sft.tasks import Processor, Task
 
 if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTuner
 
 __all__ = ["Adapter", "linear_layers"]
 
+_ROWS = "trainable_tokens_delta"
+"""Part of the names of the rows of an embedding that are trained."""
 _TRAINED_HEADS = ("sequence_classification", "token_classification", "matching")
 
 
@@ -33,21 +35,28 @@ class Adapter(Config, ABC):
     """Part of the names of the weights that it adds."""
 
     kind: str
+    tokens: tuple[str, ...] = ()
+    """Tokens whose embeddings are trained too; those of ``extra_tokens`` always are."""
 
-    def inject(self, module: nn.Module, tasks: Mapping[str, Task]) -> "BaseTuner":
+    def inject(
+        self, module: nn.Module, tasks: Mapping[str, Task], processor: Processor
+    ) -> "BaseTuner":
         """Puts adapters into ``module`` in place; freezes everything but them and new heads.
 
         ``merge_and_unload()`` of the result gives the plain model back with the updates in it.
 
         Raises:
-            ConfigError: the model has nothing to adapt.
+            ConfigError: the model has nothing to adapt, or no such tokens.
         """
         prefix = _backbone_prefix(module)
+        if self.tokens:
+            _train_rows(module, _ids(self.tokens, processor))
         tuner = self._tune(module, prefix)
         trains_heads = all(task.head in _TRAINED_HEADS for task in tasks.values())
         for name, parameter in module.named_parameters():
             is_head = trains_heads and not name.startswith(prefix)
-            parameter.requires_grad_(self.marker in name or is_head)
+            is_new = self.marker in name or _ROWS in name
+            parameter.requires_grad_(is_new or is_head)
         return tuner
 
     @abstractmethod
@@ -62,6 +71,36 @@ def linear_layers(module: nn.Module, prefix: str) -> list[str]:
         for name, layer in module.named_modules()
         if name.startswith(prefix) and isinstance(layer, nn.Linear)
     ]
+
+
+def _ids(tokens: Sequence[str], processor: Processor) -> list[int]:
+    vocabulary = processor.get_vocab()
+    if unknown := [token for token in tokens if token not in vocabulary]:
+        raise ConfigError(
+            f"adapter.tokens: the tokenizer has no token '{unknown[0]}'. Name it under "
+            "extra_tokens, which adds it."
+        )
+    return [vocabulary[token] for token in tokens]
+
+
+def _train_rows(module: Any, ids: list[int]) -> None:
+    """Makes the rows of ``ids`` in the input and output embeddings trainable by themselves."""
+    from peft import TrainableTokensConfig, TrainableTokensModel  # takes seconds
+
+    output = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
+    has_bias = getattr(output, "bias", None) is not None  # which peft would lose
+    if has_bias or getattr(getattr(module, "config", None), "is_encoder_decoder", False):
+        raise ConfigError(
+            f"adapter.tokens: the embeddings of {type(module).__name__} are part of more than "
+            "single rows can be trained in. Leave adapter out and train the whole model."
+        )
+    layers = (module.get_input_embeddings(), output)
+    targets = [
+        name for name, layer in module.named_modules() if any(layer is one for one in layers)
+    ]
+    config = TrainableTokensConfig(token_indices=ids, target_modules=targets)
+    TrainableTokensModel(module, {"tokens": config}, "tokens")
+    del module.peft_config  # where the tuner of the layers would look for its own
 
 
 def _backbone_prefix(module: Any) -> str:
