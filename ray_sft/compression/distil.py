@@ -39,12 +39,17 @@ class Distil(Pass):
     """Weight of the teacher's answers; those of the data have the rest."""
     hidden_weight: float = Field(default=1.0, ge=0)
     """Weight of the difference of the layers' outputs; 0 leaves them free."""
+    relation_weight: float = Field(default=0.0, ge=0)
+    """Weight of the difference of how tokens relate in the last layer; 0 leaves that free."""
 
     @property
     def distillation(self) -> Distillation:
         """What is minimised."""
         return Distillation(
-            temperature=self.temperature, alpha=self.alpha, hidden_weight=self.hidden_weight
+            temperature=self.temperature,
+            alpha=self.alpha,
+            hidden_weight=self.hidden_weight,
+            relation_weight=self.relation_weight,
         )
 
     def check(self, source: Bundle) -> None:

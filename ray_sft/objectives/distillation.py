@@ -11,15 +11,20 @@ squared error of the outputs of student layer i and teacher layer g(i), here the
 share of the depth, so that the last ones meet. Deviation: no learned projection, so both must have
 the same width, as a student has that lost layers or feed-forward neurons.
 
-Both terms are summed over targets. The states of a target are those of its token; where a target
+The relations of queries, keys and values are those of `ray_sft.objectives.relations`; a student of
+another width has them too.
+
+All terms are summed over targets. The states of a target are those of its token; where a target
 stands for a whole text, the mean over the tokens of the text. Of an embedding's texts only the
 first is compared, not its candidates.
 
 It is no `Objective` that a recipe may list, since it needs a second model.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +33,11 @@ from pydantic import Field
 from ray_sft.core import Config, ConfigError
 from ray_sft.models import layers_of
 from ray_sft.objectives.input_gradient import hooked
+from ray_sft.objectives.relations import (
+    num_relation_heads,
+    projections_of,
+    relation_divergence,
+)
 from ray_sft.tasks import IGNORED, Loss, LossFn, TensorBatch
 
 __all__ = ["Distillation", "tempered_divergence"]
@@ -42,6 +52,8 @@ class Distillation(Config):
     """Weight of the teacher's answers; those of the data have the rest."""
     hidden_weight: float = Field(default=1.0, ge=0)
     """Weight of the difference of the layers' outputs; 0 leaves them free."""
+    relation_weight: float = Field(default=0.0, ge=0)
+    """Weight of the difference of how tokens relate in the last layer; 0 leaves that free."""
 
     def wrap(
         self,
@@ -62,39 +74,49 @@ class Distillation(Config):
             labels_tokens: see `ray_sft.tasks.Task`.
 
         Raises:
-            ConfigError: the layers differ in width, or one of the models has none.
+            ConfigError: the layers differ in width, or one of the models has none, or its queries,
+                keys and values are to be compared and not found.
         """
-        if self.alpha == 0 and self.hidden_weight == 0:
+        if self.alpha == self.hidden_weight == self.relation_weight == 0:
             return loss_fn
-        mine, others = self._matched(module, teacher)
+        terms = self._terms(module, teacher)
 
         def distilled(batch: TensorBatch) -> Loss:
-            given: list[torch.Tensor] = []
-            made: list[torch.Tensor] = []
-            with torch.no_grad(), hooked(others, _append_to(given)):
+            with torch.no_grad(), _noted([term.others for term in terms]) as given:
                 wanted = teacher_loss_fn(batch)
-            with hooked(mine, _append_to(made)):
+            with _noted([term.mine for term in terms]) as made:
                 loss = loss_fn(batch)
             loss_sum = (1 - self.alpha) * loss.loss_sum
             divergence = tempered_divergence(
                 wanted.logits, loss.logits, temperature=self.temperature
             )
             loss_sum = loss_sum + self.alpha * self.temperature**2 * divergence
-            if mine:
+            for term, theirs, mine in zip(terms, given, made, strict=True):
                 weights_BT = _target_weights(
-                    batch, width=made[0].shape[1], labels_tokens=labels_tokens
+                    batch, width=mine[0].shape[1], labels_tokens=labels_tokens
                 )
-                loss_sum = loss_sum + self.hidden_weight * _difference(given, made, weights_BT)
+                loss_sum = loss_sum + term.weight * term.difference(theirs, mine, batch, weights_BT)
             return replace(loss, loss_sum=loss_sum)
 
         return distilled
+
+    def _terms(self, student: torch.nn.Module, teacher: torch.nn.Module) -> list["_Term"]:
+        """What is compared beside the answers."""
+        terms = []
+        if self.hidden_weight:
+            mine, others = self._matched(student, teacher)
+            terms.append(_Term(self.hidden_weight, mine, others, _difference))
+        if self.relation_weight:
+            my_parts, other_parts = projections_of(student), projections_of(teacher)
+            num_heads = num_relation_heads((*my_parts, *other_parts), at_most=_num_heads(teacher))
+            divergence = partial(relation_divergence, num_heads=num_heads)
+            terms.append(_Term(self.relation_weight, my_parts, other_parts, divergence))
+        return terms
 
     def _matched(
         self, student: torch.nn.Module, teacher: torch.nn.Module
     ) -> tuple[list[torch.nn.Module], list[torch.nn.Module]]:
         """Layers of the student, and those of the teacher that they follow."""
-        if self.hidden_weight == 0:
-            return [], []
         widths = [_width(student), _width(teacher)]
         if widths[0] != widths[1]:
             raise ConfigError(
@@ -106,9 +128,37 @@ class Distillation(Config):
         return mine, [others[max(end, 1) - 1] for end in ends]
 
 
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """Parts of the student, those of the teacher that they follow, and how they are compared."""
+
+    weight: float
+    mine: Sequence[torch.nn.Module]
+    others: Sequence[torch.nn.Module]
+    difference: Callable[
+        [Sequence[torch.Tensor], Sequence[torch.Tensor], TensorBatch, torch.Tensor], torch.Tensor
+    ]
+    """Of the outputs of the teacher's parts and of the student's, summed over weighted tokens."""
+
+
 def _width(module: torch.nn.Module) -> int:
     config: Any = module.config
     return int(config.hidden_size)
+
+
+def _num_heads(module: torch.nn.Module) -> int:
+    config: Any = module.config
+    return int(config.num_attention_heads)
+
+
+@contextmanager
+def _noted(groups: Sequence[Sequence[torch.nn.Module]]) -> Iterator[list[list[torch.Tensor]]]:
+    """What the modules of each group return within the context, in the order of their runs."""
+    noted: list[list[torch.Tensor]] = [[] for _ in groups]
+    with ExitStack() as stack:
+        for group, states in zip(groups, noted, strict=True):
+            stack.enter_context(hooked(group, _append_to(states)))
+        yield noted
 
 
 def _append_to(states: list[torch.Tensor]) -> Any:
@@ -153,9 +203,13 @@ def _target_weights(batch: TensorBatch, *, width: int, labels_tokens: bool) -> t
 
 
 def _difference(
-    teacher: Sequence[torch.Tensor], student: Sequence[torch.Tensor], weights_BT: torch.Tensor
+    teacher: Sequence[torch.Tensor],
+    student: Sequence[torch.Tensor],
+    batch: TensorBatch,
+    weights_BT: torch.Tensor,
 ) -> torch.Tensor:
     """The mean squared error over layers and dimensions, summed over targets."""
+    del batch
     assert len(teacher) == len(student), (len(teacher), len(student))
     num_rows = len(weights_BT)
     errors = [

@@ -9,6 +9,7 @@ import torch
 from ray_sft.core import ConfigError
 from ray_sft.models import HeadView, layers_of, use_segmented_attention
 from ray_sft.objectives import Distillation
+from ray_sft.objectives.relations import num_relation_heads, projections_of
 from ray_sft.tasks import Embedding, Loss
 from tests.factories import (
     TASKS,
@@ -20,6 +21,7 @@ from tests.factories import (
 )
 
 TASK_TYPES = (SequenceClassification, TokenClassification, CausalLanguageModel)
+EVERY_TERM = Distillation(relation_weight=1.0)
 
 
 def tensors(batch):
@@ -116,33 +118,111 @@ def test_the_layers_term_is_the_squared_error_at_the_targets(world):
     assert found - plain == pytest.approx(2.0 * expected, rel=1e-3)
 
 
+def relations(vectors, num_heads):
+    """softmax(X X^T / sqrt(d)) of each head of one text, (heads, tokens, tokens)."""
+    heads = np.split(vectors.astype(np.float64), num_heads, axis=1)
+    return np.stack([softmax(x @ x.T / np.sqrt(x.shape[1])) for x in heads])
+
+
+def test_the_relations_term_is_that_of_minilmv2(world):
+    """Text by text without padding, from what the projections return to transformers alone."""
+    batch, expected = world.batch(0, 1, 2), 0.0
+    num_heads = world.teacher.config.num_attention_heads
+    if isinstance(world.task, CausalLanguageModel):
+        num_heads = 4  # of 4 heads' queries and 2 heads' keys; both can be cut into 4
+    for row in range(3):
+        alone = world.batch(row)
+        pairs = zip(projected(world.teacher, alone), projected(world.student, alone), strict=True)
+        for theirs, mine in pairs:
+            p, q = relations(theirs, num_heads), relations(mine, num_heads)
+            divergence_T = (p * (np.log(p) - np.log(q))).sum(axis=2).mean(axis=0)
+            if alone["labels"].ndim == 1:
+                expected += divergence_T.mean() / 3
+            else:
+                expected += divergence_T[1:][alone["labels"][0, 1:] != -100].sum() / 3
+    plain = world.loss(Distillation(alpha=1e-9, hidden_weight=0), batch).loss_sum.item()
+    found = world.loss(
+        Distillation(alpha=1e-9, hidden_weight=0, relation_weight=500.0), batch
+    ).loss_sum.item()
+    assert expected > 1e-4
+    assert (found - plain) / 500 == pytest.approx(expected, rel=2e-2)
+
+
+def projected(model, batch):
+    """Queries, keys and values of a row's last layer, each (tokens, width)."""
+    seen = []
+    hooks = [
+        part.register_forward_hook(lambda _m, _i, output: seen.append(output[0].numpy()))
+        for part in projections_of(model)
+    ]
+    given = {name: tensor for name, tensor in tensors(batch).items() if name != "labels"}
+    with torch.no_grad():
+        model(**given)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def test_a_narrower_student_learns_relations():
+    world = World(SequenceClassification)
+    config = tiny_encoder_config(6)
+    config.hidden_size, config.num_attention_heads = 24, 2
+    world.student = type(world.teacher)(config).eval()
+    distillation = Distillation(hidden_weight=0, relation_weight=1.0)
+    world.loss(distillation, world.batch(0, 1)).loss_sum.backward()
+    key = projections_of(world.student)[1]
+    assert key.weight.grad.abs().sum() > 0
+
+
+def test_heads_are_the_most_that_every_width_has_room_for():
+    def widths(*sizes):
+        return [torch.nn.Linear(2, size) for size in sizes]
+
+    assert num_relation_heads(widths(384, 384, 312), at_most=12) == 12
+    assert num_relation_heads(widths(384, 320), at_most=12) == 8
+    assert num_relation_heads(widths(7, 5), at_most=12) == 1
+
+
+def test_a_model_of_other_names_is_refused_where_relations_are_compared():
+    with pytest.raises(ConfigError, match=r"queries, keys and values in Fused.*relation_weight: 0"):
+        projections_of(Fused())
+
+
+class Fused(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.config = tiny_encoder_config(2)
+        self.config.num_hidden_layers = 1
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(4, 12)])
+
+
 def test_a_student_that_equals_its_teacher_has_only_the_task_to_learn(world):
     world_of_one = World(type(world.task))
     world_of_one.student = world_of_one.teacher
     batch = world_of_one.batch(0, 1)
     plain = world_of_one.task.loss(world_of_one.teacher, tensors(batch)).loss_sum.item()
-    found = world_of_one.loss(Distillation(alpha=0.25), batch).loss_sum.item()
+    found = world_of_one.loss(Distillation(alpha=0.25, relation_weight=1.0), batch).loss_sum.item()
     assert found == pytest.approx(0.75 * plain, rel=1e-5)
 
 
 def test_the_loss_does_not_depend_on_how_rows_are_batched(world):
-    whole = world.loss(Distillation(), world.batch(0, 1, 2)).loss_sum.item()
-    parts = sum(world.loss(Distillation(), world.batch(row)).loss_sum.item() for row in range(3))
+    whole = world.loss(EVERY_TERM, world.batch(0, 1, 2)).loss_sum.item()
+    parts = sum(world.loss(EVERY_TERM, world.batch(row)).loss_sum.item() for row in range(3))
     assert whole == pytest.approx(parts, rel=1e-4)
 
 
 def test_the_loss_does_not_depend_on_packing():
     world = World(CausalLanguageModel)
-    padded = world.loss(Distillation(), world.batch(0, 1, 2)).loss_sum.item()
+    padded = world.loss(EVERY_TERM, world.batch(0, 1, 2)).loss_sum.item()
     use_segmented_attention(world.teacher)
     use_segmented_attention(world.student)
     batch = world.task.pack([world.examples[:2], world.examples[2:3]], world.case.processor)
-    assert world.loss(Distillation(), batch).loss_sum.item() == pytest.approx(padded, rel=1e-4)
+    assert world.loss(EVERY_TERM, batch).loss_sum.item() == pytest.approx(padded, rel=1e-4)
 
 
 def test_without_targets_every_term_is_zero_and_still_reaches_the_weights(world):
     world.student.zero_grad()
-    loss = world.loss(Distillation(), world.task.without_targets(world.batch(1)))
+    loss = world.loss(EVERY_TERM, world.task.without_targets(world.batch(1)))
     assert loss.loss_sum.item() == 0.0
     loss.loss_sum.backward()
     gradients = [parameter.grad for parameter in world.student.parameters()]
@@ -152,7 +232,7 @@ def test_without_targets_every_term_is_zero_and_still_reaches_the_weights(world)
 
 
 def test_the_teacher_is_not_trained(world):
-    world.loss(Distillation(), world.batch(0)).loss_sum.backward()
+    world.loss(EVERY_TERM, world.batch(0)).loss_sum.backward()
     assert all(parameter.grad is None for parameter in world.teacher.parameters())
 
 
@@ -176,7 +256,7 @@ def test_an_embedding_is_distilled_by_similarities_and_its_own_text():
     case = TASKS[Embedding]()
     teacher = tiny_headed({"vector": task})
     student = changed(teacher)
-    run = Distillation(alpha=0.5).wrap(
+    run = EVERY_TERM.wrap(
         lambda batch: task.loss(HeadView(student, "vector"), batch),
         student,
         teacher_loss_fn=lambda batch: task.loss(HeadView(teacher, "vector"), batch),

@@ -15,7 +15,7 @@ from tests.training.worlds import gradients, run_world
 
 ROWS = {"uneven": [0, 3, 4, 9, 11, 12, 20], "lonely": [5]}
 """Of the lonely step's four micro-batches three have nothing to do."""
-DISTILLATION = Distillation(temperature=3.0, alpha=0.5, hidden_weight=2.0)
+DISTILLATION = Distillation(temperature=3.0, alpha=0.5, hidden_weight=2.0, relation_weight=1.5)
 
 
 def write_teacher(run, auto, folder: Path) -> str:
