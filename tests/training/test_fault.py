@@ -19,7 +19,7 @@ from tests.training.worlds import records, run_world, train
 SETTINGS = {
     "zero_stage": 2,
     "packing": True,
-    "epochs": 40,
+    "epochs": 12,
     "checkpoint_every": 20,
     "evaluate_every": 100,
     "learning_rate": 3e-3,
@@ -80,7 +80,7 @@ def test_a_worker_that_hangs_is_named_and_the_run_goes_on_when_it_does(
     tiny_decoder, tmp_path: Path, monkeypatch, caplog
 ):
     monkeypatch.setattr(progress, "_PATIENCE_S", 10.0)
-    job = tiny_decoder.job(**SETTINGS)
+    job = tiny_decoder.job(**SETTINGS | {"epochs": 3})
     steps: list[int] = []
     stopped: list[int] = []
 
@@ -122,7 +122,7 @@ def test_a_worker_that_hangs_is_named_and_the_run_goes_on_when_it_does(
 @pytest.mark.timeout(280)
 def test_a_run_that_failed_goes_on_with_fewer_workers(tiny_decoder, tmp_path: Path):
     """As where a machine is lost for good; every step is run once, on the same rows."""
-    settings = SETTINGS | {"packing": False, "max_failures": 0, "epochs": 20}
+    settings = SETTINGS | {"packing": False, "max_failures": 0}
     runs: dict[int, dict[int, tuple[int, float]]] = {2: {}, 1: {}}
     killed: list[int] = []
 
