@@ -52,7 +52,8 @@ def bare(data: Conversations, train: Train, store: SampleStore) -> float:
         if number == _WARM_UP:
             began, num_tokens = time.perf_counter(), 0
         (rows,) = step_micro_batches(plan, samples, data.task, train, world_size=1)
-        batch = data.task.pack([store.examples(row) for row in rows], data.processor)
+        joined = [example for row in rows for example in store.examples(row)]  # as ours does
+        batch = data.task.pack([joined], data.processor)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = data.task.loss(model, {k: torch.from_numpy(v) for k, v in batch.items()})
         (loss.loss_sum / loss.num_targets).backward()  # type: ignore[no-untyped-call]

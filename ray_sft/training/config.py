@@ -1,8 +1,8 @@
 """What a recipe may set about training."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ray_sft.core import Config
 from ray_sft.training.balancing import AnyBalancing
@@ -14,6 +14,8 @@ _OF_THE_MACHINE = (
     "gradient_accumulation",
     "activation_checkpointing",
     "compile",
+    "offload",
+    "offload_dir",
     "device",
     "keep_checkpoints",
     "max_failures",
@@ -56,6 +58,13 @@ class Train(Config):
     """Gradients are scaled down to this global norm; 0 leaves them as they are."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """What DeepSpeed partitions: nothing, optimizer state, gradients too, parameters too."""
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """What lies in the machine's memory instead of the GPU's: AdamW's state, which is then updated
+    by the CPU (from ZeRO stage 1 on), or the parameters too (stage 3). For models that do not fit
+    otherwise; each step takes longer."""
+    offload_dir: str = ""
+    """A folder on a fast disk (NVMe) that takes what is offloaded, where memory is short, too
+    (stage 3); it needs libaio."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of matrix products; weights stay fp32. ``auto``: bf16 where it is fast."""
     workers: int = Field(default=2, ge=1)
@@ -82,6 +91,16 @@ class Train(Config):
     """How many of the latest checkpoints stay on disk."""
     max_failures: int = Field(default=3, ge=0)
     """How often the run may restart from its last checkpoint after a worker died."""
+
+    @model_validator(mode="after")
+    def _can_be_offloaded(self) -> Self:
+        if self.offload == "optimizer" and self.zero_stage == 0:
+            raise ValueError("offload: optimizer needs zero_stage 1 or more")
+        if self.offload == "all" and self.zero_stage < 3:
+            raise ValueError("offload: all needs zero_stage: 3, which parts the parameters")
+        if self.offload_dir and (self.offload == "none" or self.zero_stage < 3):
+            raise ValueError("offload_dir needs zero_stage: 3 and offload: optimizer or all")
+        return self
 
     def decisive(self) -> dict[str, Any]:
         """What decides about the weights a run ends with; not by how many processes, and where."""

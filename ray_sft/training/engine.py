@@ -91,9 +91,24 @@ def deepspeed_config(
             "allgather_bucket_size": 50_000_000,
             "stage3_param_persistence_threshold": 10_000,
             "stage3_gather_16bit_weights_on_model_save": False,
+            **_offloaded(train),
         },
+        # torch's fused AdamW updates what lies in memory as fast, and needs no compiler
+        "zero_force_ds_cpu_optimizer": False,
         "checkpoint": {"tag_validation": "Fail", "load_universal": False},
     }
+
+
+def _offloaded(train: Train) -> dict[str, Any]:
+    place: dict[str, Any] = {"device": "cpu", "pin_memory": True}
+    if train.offload_dir:
+        place |= {"device": "nvme", "nvme_path": train.offload_dir}
+    found: dict[str, Any] = {}
+    if train.offload != "none":
+        found["offload_optimizer"] = place
+    if train.offload == "all":
+        found["offload_param"] = place
+    return found
 
 
 class Engine:

@@ -49,7 +49,8 @@ def choose_resources(train: Train, nodes: Sequence[Mapping[str, float]]) -> Reso
         nodes: ``CPU`` and ``GPU`` of every machine of the cluster.
 
     Raises:
-        ConfigError: ``device: cuda`` without a GPU for each worker, or a cluster without CPUs.
+        ConfigError: ``device: cuda`` or ``offload`` without a GPU for each worker, or a cluster
+            without CPUs.
     """
     num_gpus = int(sum(node.get("GPU", 0.0) for node in nodes))
     if train.device == "cuda" and num_gpus < train.workers:
@@ -58,6 +59,11 @@ def choose_resources(train: Train, nodes: Sequence[Mapping[str, float]]) -> Reso
             f"{num_gpus} GPUs. Lower train.workers or set train.device: cpu."
         )
     use_gpu = train.device == "cuda" or (train.device == "auto" and num_gpus >= train.workers)
+    if train.offload != "none" and not use_gpu:
+        raise ConfigError(
+            "train.offload takes from a GPU's memory what the machine's has room for, and training "
+            "runs on CPUs here. Set train.offload: none."
+        )
     cpus = _cpu_share([node.get("CPU", 0.0) for node in nodes], train.workers)
     if cpus <= 0:
         raise ConfigError(f"no machine of the cluster has CPUs for {train.workers} workers.")

@@ -1,26 +1,29 @@
 """What changed copies bring where rows are few, over three seeds. `make test-slow`."""
 
-import csv
 import json
 import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from scipy import stats
 
 from ray_sft.predict import evaluate_file
+from tests.e2e.few_rows import (
+    CHANCE,
+    SEEDS,
+    few_rows,
+    for_steps,
+    gain,
+    read_rows,
+    table,
+    write_rows,
+)
 from tests.e2e.real_data import DATA, needs_data, run_tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, needs_data]
 
-ROWS_PER_INTENT = 10
-SEEDS = (0, 1, 2)
 STEPS = 220
 """Enough for the loss of few rows with copies to come down too, whose epochs are longer."""
-CHANCE = 0.05
-"""Well above what guessing brings, and below anything that has learned."""
 WNUT17 = DATA / "wnut17"
 SPLITS = ("train", "test")
 ROWS_OF_KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -55,27 +58,6 @@ def neighbour(letter: str, rng: random.Random) -> str:
     return letter
 
 
-def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["text", "label"])
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def read_rows(name: str) -> list[dict[str, str]]:
-    with (DATA / "banking77" / name).open(encoding="utf-8") as file:
-        return [{"text": row["text"], "label": row["category"]} for row in csv.DictReader(file)]
-
-
-def few_rows(seed: int) -> list[dict[str, str]]:
-    by_intent: dict[str, list[dict[str, str]]] = {}
-    for row in read_rows("train.csv"):
-        by_intent.setdefault(row["label"], []).append(row)
-    rng = random.Random(seed)
-    return [row for rows in by_intent.values() for row in rng.sample(rows, ROWS_PER_INTENT)]
-
-
 def accuracy(
     name: str, augment: list[dict[str, Any]], *, files: tuple[Path, Path], seed: int
 ) -> float:
@@ -97,36 +79,6 @@ def accuracy(
     figures = run_tree(tree, cwd=train_file.parent, timeout=600)["train-trained"]
     assert figures["details"]["num_steps"] == STEPS
     return figures["quality"]["accuracy"]
-
-
-def for_steps(steps: int, **settings: Any) -> dict[str, Any]:
-    """Settings of a training that goes by steps.
-
-    Copies make an epoch longer: by epochs, rows without any would be trained for fewer steps.
-    """
-    return {
-        "steps": steps,
-        "evaluate_every": steps,
-        "checkpoint_every": steps,
-        **settings,
-    }
-
-
-def gain(after: list[float], before: list[float]) -> tuple[float, float, float]:
-    """The mean difference over the seeds, and its 95 % interval."""
-    gains = np.subtract(after, before)
-    low, high = stats.t.interval(0.95, len(gains) - 1, loc=gains.mean(), scale=stats.sem(gains))
-    return float(gains.mean()), float(low), float(high)
-
-
-def table(what: str, accuracies: dict[str, list[float]]) -> dict[str, tuple[float, float, float]]:
-    """Prints the mean accuracy of each operation and what it gains over none; the gains."""
-    gains = {name: gain(found, accuracies["none"]) for name, found in accuracies.items()}
-    for name, found in accuracies.items():
-        mean, low, high = gains[name]
-        print(f"{what} {name}: {np.mean(found):.4f}, gain {mean:+.4f} [{low:+.4f}, {high:+.4f}]")
-        assert np.mean(found) > CHANCE
-    return gains
 
 
 @pytest.mark.timeout(5400)

@@ -40,6 +40,10 @@ def test_gpus_are_taken_where_there_is_one_for_each_worker():
 def test_what_the_cluster_does_not_have_is_refused_with_numbers():
     with pytest.raises(ConfigError, match=r"train\.workers 2, but the cluster has 1 GPUs"):
         choose_resources(Train(workers=2, device="cuda"), [{"CPU": 4.0, "GPU": 1.0}])
+    offloaded = Train(workers=2, offload="optimizer")
+    assert choose_resources(offloaded, [{"CPU": 4.0, "GPU": 2.0}]).use_gpu
+    with pytest.raises(ConfigError, match=r"runs on CPUs here.*offload: none"):
+        choose_resources(offloaded, [{"CPU": 4.0, "GPU": 1.0}])
     with pytest.raises(ConfigError, match="no machine of the cluster has CPUs"):
         choose_resources(Train(), [{"CPU": 0.0}])
 

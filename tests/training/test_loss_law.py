@@ -82,6 +82,17 @@ def test_compiled_layers_give_the_same_gradient(tiny_decoder, tiny_encoder, tmp_
     check_gradients(runs, cases, tmp_path)
 
 
+@pytest.mark.timeout(240)
+def test_offloaded_state_gives_the_same_gradient(tiny_decoder, tiny_encoder, tmp_path: Path):
+    """Where all memory is the machine's, so only the order of things differs."""
+    runs = {"decoder": tiny_decoder, "encoder": tiny_encoder}
+    cases = cases_of(runs, [{}], stages=(1, 2, 3), offload="optimizer")
+    more = cases_of(runs, [{}], stages=(3,), offload="all")
+    cases |= {f"{name}-all": case for name, case in more.items()}
+    run_world(gradients, 2, cases, tmp_path)
+    check_gradients(runs, cases, tmp_path)
+
+
 @pytest.mark.gpu
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("setting", ["compile", "activation_checkpointing"])
@@ -89,5 +100,7 @@ def test_compiled_layers_give_the_same_gradient(tiny_decoder, tiny_encoder, tmp_
 def test_a_gpu_gives_the_same_gradient(tiny_decoder, tiny_encoder, tmp_path: Path, setting, on):
     runs = {"decoder": tiny_decoder, "encoder": tiny_encoder}
     cases = cases_of(runs, [{}], device="cuda", **{setting: on})
+    if setting == "activation_checkpointing":
+        cases |= cases_of(runs, [{}], stages=(3,), device="cuda", offload="all", **{setting: on})
     run_world(gradients, 1, cases, tmp_path, device="cuda")
     check_gradients(runs, cases, tmp_path)

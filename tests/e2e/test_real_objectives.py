@@ -1,0 +1,101 @@
+"""What objectives, adapters and stages bring where rows are few, over three seeds.
+
+`make test-slow`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.few_rows import SEEDS, few_rows, for_steps, read_rows, table, write_rows
+from tests.e2e.real_data import needs_data, run_tree
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, needs_data]
+
+STEPS = 220
+SPLITS = ("train", "test")
+CLASSIFY = {"kind": "sequence_classification", "max_length": 128}
+CLOZE = {"kind": "cloze_classification", "max_length": 128}
+LORA = {"kind": "lora", "rank": 8, "alpha": 16}
+RATE, RATE_OF_LORA = 7.0e-4, 3.0e-3
+POINT = 0.01
+
+
+def tree_of(
+    name: str, files: tuple[Path, Path], *, task: dict[str, Any], train: dict[str, Any]
+) -> dict[str, Any]:
+    sources = {
+        split: {"source": "csv", "path": str(file)}
+        for split, file in zip(("train", "eval"), files, strict=True)
+    }
+    return {
+        "name": name,
+        "model": "embedded/minilm",
+        "tasks": {"intent": task},
+        "data": {"intent": sources},
+        "train": {"tokens_per_step": 1024, "learning_rate": RATE, **train},
+    }
+
+
+def adapted_model(whole: Path, folder: Path) -> str:
+    """The encoder after masked language modelling on all questions, without their labels."""
+    split = {"source": "csv", "path": str(whole)}
+    tree = {
+        "name": "adapted",
+        "model": "embedded/minilm",
+        "tasks": {"text": {"kind": "masked_language_model", "max_length": 64}},
+        "data": {"text": {"train": split, "eval": split | {"take": 500}}},
+        "train": {"epochs": 3, "tokens_per_step": 2048, "learning_rate": 5.0e-4},
+    }
+    run_tree(tree, cwd=folder, timeout=1200)
+    return str(folder / "runs" / "adapted" / "bundles" / "trained")
+
+
+@pytest.mark.timeout(7200)
+def test_what_each_objective_adapter_and_stage_brings(tmp_path: Path):
+    """A table, whatever the signs."""
+    test_file = write_rows(tmp_path / "test.csv", read_rows("test.csv"))
+    adapted = adapted_model(write_rows(tmp_path / "whole.csv", read_rows("train.csv")), tmp_path)
+    changes: dict[str, dict[str, Any]] = {
+        "none": {},
+        "r_drop": {"objectives": [{"kind": "r_drop"}]},
+        "fgm": {"objectives": [{"kind": "fgm"}]},
+        "free_lb": {"objectives": [{"kind": "free_lb"}]},
+        "lora": {"adapter": LORA},
+        "domain_adaptation": {"model": adapted},
+        "cloze_after_adaptation": {"model": adapted, "tasks": {"intent": CLOZE}},
+    }
+    found: dict[str, list[float]] = {name: [] for name in changes}
+    for seed in SEEDS:
+        files = write_rows(tmp_path / f"few_{seed}.csv", few_rows(seed)), test_file
+        for name, change in changes.items():
+            rate = RATE_OF_LORA if "adapter" in change else RATE
+            train = for_steps(STEPS, learning_rate=rate, seed=seed)
+            tree = tree_of(f"{name}_{seed}", files, task=CLASSIFY, train=train) | change
+            figures = run_tree(tree, cwd=tmp_path, timeout=900)["train-trained"]
+            assert figures["details"]["num_steps"] == STEPS
+            found[name].append(figures["quality"]["accuracy"])
+            print(
+                "accuracy", name, seed, found[name][-1], f"{figures['seconds']:.0f} s", flush=True
+            )
+    table("Banking77 with few rows", found)
+
+
+@pytest.mark.timeout(3600)
+def test_lora_on_all_rows_comes_near_training_everything(tmp_path: Path):
+    train_file, test_file = (
+        write_rows(tmp_path / f"{name}.csv", read_rows(f"{name}.csv")) for name in SPLITS
+    )
+    settings: dict[str, tuple[float, dict[str, Any]]] = {
+        "whole": (5.0e-4, {}),
+        "lora": (RATE_OF_LORA, {"adapter": LORA}),
+    }
+    found = {}
+    for name, (rate, change) in settings.items():
+        train = {"epochs": 5, "learning_rate": rate, "tokens_per_step": 2048}
+        tree = tree_of(name, (train_file, test_file), task=CLASSIFY, train=train) | change
+        figures = run_tree(tree, cwd=tmp_path, timeout=1500)["train-trained"]
+        found[name] = figures["quality"]["accuracy"]
+        print("accuracy of", name, found[name], f"{figures['seconds']:.0f} s", flush=True)
+    assert found["lora"] > found["whole"] - POINT
