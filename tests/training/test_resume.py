@@ -10,10 +10,13 @@ from tests.training.worlds import records, run_world, train
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("stage", [2, 3])
-def test_resumed_losses_and_weights_equal_the_unbroken_run(tiny_decoder, tmp_path: Path, stage):
+@pytest.mark.parametrize(("stage", "offload"), [(2, "none"), (3, "none"), (3, "all")])
+def test_resumed_losses_and_weights_equal_the_unbroken_run(
+    tiny_decoder, tmp_path: Path, stage, offload
+):
     job = tiny_decoder.job(
         zero_stage=stage,
+        offload=offload,
         packing=True,
         gradient_accumulation=2,
         checkpoint_every=4,
