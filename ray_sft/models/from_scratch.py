@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+import transformers
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -182,6 +183,7 @@ def save_from_scratch(
 ) -> None:
     """Writes a new tokenizer trained on ``texts`` and a model ``name`` with random weights."""
     processor, model_class, config = FROM_SCRATCH[name](texts, vocab_size, max_length)
+    transformers.logging.disable_progress_bar()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = model_class(config)
