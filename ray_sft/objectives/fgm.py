@@ -37,8 +37,9 @@ class Fgm(Objective):
     """
 
     kind: Literal["fgm"] = "fgm"
-    epsilon: float = Field(default=1.0, ge=0)
-    """Length of a sequence's perturbation in units of the embeddings; 0 changes nothing."""
+    epsilon: float = Field(default=0.3, ge=0)
+    """Length of a sequence's perturbation in units of the embeddings, whose tokens are about 1 long
+    in many models; 0 changes nothing. Where it is too long, training never leaves chance."""
     weight: float = Field(default=1.0, ge=0)
     """What the adversarial loss counts beside the clean one; 0 changes nothing."""
 

@@ -33,9 +33,9 @@ class Pgd(Objective):
     """
 
     kind: Literal["pgd"] = "pgd"
-    epsilon: float = Field(default=1.0, ge=0)
+    epsilon: float = Field(default=0.3, ge=0)
     """The longest perturbation of a sequence, in units of the embeddings; 0 changes nothing."""
-    step_size: float = Field(default=0.3, ge=0)
+    step_size: float = Field(default=0.1, ge=0)
     """Length of one step; 0 changes nothing."""
     steps: int = Field(default=3, ge=0, le=16)
     """Steps up the gradient; 0 changes nothing."""
