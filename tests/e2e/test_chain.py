@@ -36,14 +36,14 @@ compress:
 def run(folder: Path) -> str:
     command = [sys.executable, "-m", "ray_sft.cli", "run", "recipe.yaml"]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=200, check=False
+        command, cwd=folder, capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(840)
 def test_a_chain_runs_whole_and_does_not_distil_again(tmp_path: Path) -> None:
     write_tiny_run(tmp_path, RECIPE)
     with (tmp_path / "rows.csv").open("a", encoding="utf-8") as file:
