@@ -8,21 +8,27 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from tests.e2e.real_data import DATA
+from tests.e2e.real_data import DATA, run_tree
 
 __all__ = [
     "CHANCE",
+    "CLASSIFY",
+    "RATE",
     "SEEDS",
+    "adapted_model",
     "few_rows",
     "for_steps",
     "gain",
     "read_rows",
     "table",
+    "tree_of",
     "write_rows",
 ]
 
 ROWS_PER_INTENT = 10
 SEEDS = (0, 1, 2)
+CLASSIFY = {"kind": "sequence_classification", "max_length": 128}
+RATE = 7.0e-4
 CHANCE = 0.05
 """Well above what guessing brings, and below anything that has learned."""
 
@@ -76,3 +82,33 @@ def table(what: str, accuracies: dict[str, list[float]]) -> dict[str, tuple[floa
         print(f"{what} {name}: {np.mean(found):.4f}, gain {mean:+.4f} [{low:+.4f}, {high:+.4f}]")
         assert np.mean(found) > CHANCE
     return gains
+
+
+def tree_of(
+    name: str, files: tuple[Path, Path], *, task: dict[str, Any], train: dict[str, Any]
+) -> dict[str, Any]:
+    sources = {
+        split: {"source": "csv", "path": str(file)}
+        for split, file in zip(("train", "eval"), files, strict=True)
+    }
+    return {
+        "name": name,
+        "model": "embedded/minilm",
+        "tasks": {"intent": task},
+        "data": {"intent": sources},
+        "train": {"tokens_per_step": 1024, "learning_rate": RATE, **train},
+    }
+
+
+def adapted_model(whole: Path, folder: Path) -> str:
+    """The encoder after masked language modelling on all questions, without their labels."""
+    split = {"source": "csv", "path": str(whole)}
+    tree = {
+        "name": "adapted",
+        "model": "embedded/minilm",
+        "tasks": {"text": {"kind": "masked_language_model", "max_length": 64}},
+        "data": {"text": {"train": split, "eval": split | {"take": 500}}},
+        "train": {"epochs": 3, "tokens_per_step": 2048, "learning_rate": 5.0e-4},
+    }
+    run_tree(tree, cwd=folder, timeout=1200)
+    return str(folder / "runs" / "adapted" / "bundles" / "trained")

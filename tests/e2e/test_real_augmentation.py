@@ -10,12 +10,15 @@ import pytest
 from ray_sft.predict import evaluate_file
 from tests.e2e.few_rows import (
     CHANCE,
+    CLASSIFY,
     SEEDS,
+    adapted_model,
     few_rows,
     for_steps,
     gain,
     read_rows,
     table,
+    tree_of,
     write_rows,
 )
 from tests.e2e.real_data import DATA, needs_data, run_tree
@@ -62,21 +65,9 @@ def accuracy(
     name: str, augment: list[dict[str, Any]], *, files: tuple[Path, Path], seed: int
 ) -> float:
     """Of an intent classifier after ``STEPS`` steps, however many rows there are."""
-    train_file, test_file = files
-    tree: dict[str, Any] = {
-        "name": f"{name}_{seed}",
-        "model": "embedded/minilm",
-        "tasks": {"intent": {"kind": "sequence_classification", "max_length": 128}},
-        "data": {
-            "intent": {
-                "train": {"source": "csv", "path": str(train_file)},
-                "eval": {"source": "csv", "path": str(test_file)},
-            }
-        },
-        "augment": augment,
-        "train": for_steps(STEPS, tokens_per_step=1024, learning_rate=7.0e-4, seed=seed),
-    }
-    figures = run_tree(tree, cwd=train_file.parent, timeout=600)["train-trained"]
+    train = for_steps(STEPS, seed=seed)
+    tree = tree_of(f"{name}_{seed}", files, task=CLASSIFY, train=train) | {"augment": augment}
+    figures = run_tree(tree, cwd=files[0].parent, timeout=600)["train-trained"]
     assert figures["details"]["num_steps"] == STEPS
     return figures["quality"]["accuracy"]
 
@@ -84,28 +75,18 @@ def accuracy(
 @pytest.mark.timeout(5400)
 def test_what_each_augmentation_brings(tmp_path: Path):
     """Tables, whatever the signs; but noise in training must help against typos."""
-    masked = tmp_path / "runs" / "guesses" / "bundles" / "trained"
     test_file = write_rows(tmp_path / "test.csv", read_rows("test.csv"))
     rng = random.Random(0)
     noisy = [row | {"text": with_typos(row["text"], rng)} for row in read_rows("test.csv")]
     typo_file = write_rows(tmp_path / "typos.csv", noisy)
-    whole = write_rows(tmp_path / "whole.csv", read_rows("train.csv"))
-    split = {"source": "csv", "path": str(whole)}
-    guesses: dict[str, Any] = {
-        "name": "guesses",
-        "model": "embedded/minilm",
-        "tasks": {"text": {"kind": "masked_language_model", "max_length": 64}},
-        "data": {"text": {"train": split, "eval": split | {"take": 500}}},
-        "train": {"epochs": 3, "tokens_per_step": 2048, "learning_rate": 5.0e-4},
-    }
-    run_tree(guesses, cwd=tmp_path, timeout=1200)
+    masked = adapted_model(write_rows(tmp_path / "whole.csv", read_rows("train.csv")), tmp_path)
     operations: dict[str, list[dict[str, Any]]] = {
         "none": [],
         "character_noise": [{"kind": "character_noise", "copies": 2, "rate": 0.08}],
         "surface_noise": [{"kind": "surface_noise", "copies": 2}],
         "eda": [{"kind": "eda", "copies": 2}],
         "cutoff": [{"kind": "cutoff", "copies": 2}],
-        "contextual": [{"kind": "contextual_replacement", "model": str(masked), "copies": 2}],
+        "contextual": [{"kind": "contextual_replacement", "model": masked, "copies": 2}],
     }
     clean: dict[str, list[float]] = {name: [] for name in operations}
     typos: dict[str, list[float]] = {name: [] for name in operations}

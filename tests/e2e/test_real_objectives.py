@@ -8,48 +8,28 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.few_rows import SEEDS, few_rows, for_steps, read_rows, table, write_rows
+from tests.e2e.few_rows import (
+    CLASSIFY,
+    RATE,
+    SEEDS,
+    adapted_model,
+    few_rows,
+    for_steps,
+    read_rows,
+    table,
+    tree_of,
+    write_rows,
+)
 from tests.e2e.real_data import needs_data, run_tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, needs_data]
 
 STEPS = 220
 SPLITS = ("train", "test")
-CLASSIFY = {"kind": "sequence_classification", "max_length": 128}
 CLOZE = {"kind": "cloze_classification", "max_length": 128}
 LORA = {"kind": "lora", "rank": 8, "alpha": 16}
-RATE, RATE_OF_LORA = 7.0e-4, 3.0e-3
+RATE_OF_LORA = 3.0e-3
 POINT = 0.01
-
-
-def tree_of(
-    name: str, files: tuple[Path, Path], *, task: dict[str, Any], train: dict[str, Any]
-) -> dict[str, Any]:
-    sources = {
-        split: {"source": "csv", "path": str(file)}
-        for split, file in zip(("train", "eval"), files, strict=True)
-    }
-    return {
-        "name": name,
-        "model": "embedded/minilm",
-        "tasks": {"intent": task},
-        "data": {"intent": sources},
-        "train": {"tokens_per_step": 1024, "learning_rate": RATE, **train},
-    }
-
-
-def adapted_model(whole: Path, folder: Path) -> str:
-    """The encoder after masked language modelling on all questions, without their labels."""
-    split = {"source": "csv", "path": str(whole)}
-    tree = {
-        "name": "adapted",
-        "model": "embedded/minilm",
-        "tasks": {"text": {"kind": "masked_language_model", "max_length": 64}},
-        "data": {"text": {"train": split, "eval": split | {"take": 500}}},
-        "train": {"epochs": 3, "tokens_per_step": 2048, "learning_rate": 5.0e-4},
-    }
-    run_tree(tree, cwd=folder, timeout=1200)
-    return str(folder / "runs" / "adapted" / "bundles" / "trained")
 
 
 @pytest.mark.timeout(7200)
