@@ -20,7 +20,7 @@ from ray_sft.compression import Compress, StepReport, compress
 from ray_sft.core import BundleError, DataError
 from ray_sft.data import (
     SampleStore,
-    iterate_texts,
+    UsableTexts,
     prepare,
     write_rejected,
 )
@@ -259,7 +259,7 @@ class Pipeline:
         def work() -> StageReport:
             save_from_scratch(
                 name,
-                iterate_texts(stages[0].tasks, rows, stages[0].quality),
+                UsableTexts(stages[0].tasks, rows, stages[0].quality),
                 out_dir,
                 vocab_size=self.recipe.vocab_size,
                 max_length=max_length,

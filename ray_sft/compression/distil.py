@@ -45,12 +45,7 @@ class Distil(Pass):
     @property
     def distillation(self) -> Distillation:
         """What is minimised."""
-        return Distillation(
-            temperature=self.temperature,
-            alpha=self.alpha,
-            hidden_weight=self.hidden_weight,
-            relation_weight=self.relation_weight,
-        )
+        return Distillation(**self.model_dump(include=set(Distillation.model_fields)))
 
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: every model that was trained can be distilled."""

@@ -8,7 +8,7 @@ from ray_sft.data.mixture import Mixture
 from ray_sft.data.plan import Rows, StepPlan, num_positions
 from ray_sft.data.prepare import DataSummary, prepare, resolve_task, write_rejected
 from ray_sft.data.quality import Quality
-from ray_sft.data.rows import column_values, iterate_rows, iterate_texts
+from ray_sft.data.rows import UsableTexts, column_values, iterate_rows
 from ray_sft.data.schema import Splits, check_columns
 from ray_sft.data.sources import AnySource, Conll, Csv, Hub, Jsonl, Parquet, Source, Text
 from ray_sft.data.store import SampleStore
@@ -35,11 +35,11 @@ __all__ = [
     "Splits",
     "StepPlan",
     "Text",
+    "UsableTexts",
     "check_columns",
     "column_values",
     "encode",
     "iterate_rows",
-    "iterate_texts",
     "num_positions",
     "prepare",
     "resolve_task",

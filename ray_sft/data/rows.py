@@ -22,13 +22,13 @@ from ray_sft.tasks import Array, Rejected, Row, Task
 
 __all__ = [
     "RowBlock",
+    "UsableTexts",
     "as_json",
     "as_list",
     "column_values",
     "in_order",
     "iterate_positions",
     "iterate_rows",
-    "iterate_texts",
     "numbered",
     "position_of",
     "read_rows",
@@ -235,13 +235,19 @@ def iterate_positions(source: Source, quality: Quality | None = None) -> Iterato
                     yield position_of(chosen.number, index), row
 
 
-def iterate_texts(
-    tasks: Mapping[str, Task], sources: Mapping[str, Source], quality: Quality
-) -> Iterator[str]:
-    """The texts of all usable rows, as a tokenizer learns from them."""
-    for name, source in sources.items():
-        for row in iterate_rows(source, quality):
-            yield from tasks[name].texts(row)
+@dataclass(frozen=True, slots=True)
+class UsableTexts:
+    """The texts of all usable rows, as a tokenizer learns from them; read anew each time."""
+
+    tasks: Mapping[str, Task]
+    sources: Mapping[str, Source]
+    quality: Quality
+
+    def __iter__(self) -> Iterator[str]:
+        """One text after the other."""
+        for name, source in self.sources.items():
+            for row in iterate_rows(source, self.quality):
+                yield from self.tasks[name].texts(row)
 
 
 def column_values(source: Source, columns: tuple[str, ...]) -> dict[str, list[str]]:

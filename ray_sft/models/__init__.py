@@ -17,7 +17,14 @@ from ray_sft.models.from_scratch import (
 )
 from ray_sft.models.grow import save_grown
 from ray_sft.models.heads import HeadedEncoder, HeadView, uses_heads
-from ray_sft.models.layers import checkpoint_activations, compile_layers, layers_of
+from ray_sft.models.layers import (
+    KEYS,
+    QUERIES,
+    VALUES,
+    checkpoint_activations,
+    compile_layers,
+    layers_of,
+)
 from ray_sft.models.load import (
     ModelSource,
     check_model,
@@ -34,10 +41,13 @@ from ray_sft.models.unpadded import leave_out_padding
 
 __all__ = [
     "FROM_SCRATCH",
+    "KEYS",
     "MINILM",
+    "QUERIES",
     "TINY_BERT",
     "TINY_LLAMA",
     "TINY_PEGASUS",
+    "VALUES",
     "Adapter",
     "AnyAdapter",
     "Dora",

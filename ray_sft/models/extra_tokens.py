@@ -3,15 +3,13 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-import transformers
-from transformers import AddedToken, AutoModel
+from transformers import AddedToken
 
 from ray_sft.core import ConfigError
 from ray_sft.models.heads import HEADS_FILE
-from ray_sft.models.load import ModelSource, load_processor, model_config
+from ray_sft.models.load import ModelSource, load_as_saved, load_processor
 
 __all__ = ["save_with_tokens"]
 
@@ -37,7 +35,7 @@ def save_with_tokens(
             "knows it already. Leave it out."
         )
     processor.add_tokens([AddedToken(token, normalized=False) for token in tokens])
-    model = _as_saved(source.model)
+    model = load_as_saved(source.model)
     if model.get_input_embeddings().num_embeddings < len(processor):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -47,13 +45,3 @@ def save_with_tokens(
     heads = Path(source.model) / HEADS_FILE
     if heads.is_file():
         shutil.copyfile(heads, out_dir / HEADS_FILE)
-
-
-def _as_saved(reference: str) -> Any:
-    """A model with the head that its configuration names, whichever task it is for."""
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
-    (name, *_) = model_config(reference).architectures or [""]
-    return getattr(transformers, name, AutoModel).from_pretrained(
-        reference, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-    )

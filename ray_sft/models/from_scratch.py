@@ -93,8 +93,9 @@ def train_wordpiece(texts: Iterable[str], *, vocab_size: int) -> PreTrainedToken
     """A lower-casing WordPiece tokenizer as BERT's, trained on ``texts``.
 
     Chinese characters are tokens of their own; what the text does not hold becomes ``[UNK]``.
+    The texts are read twice.
     """
-    texts = list(texts)
+    assert iter(texts) is not texts, "an iterator would have ended after the first time"
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = _wordpiece_vocabulary(texts, vocab_size=0, first=special)
     # ties between merges go by the ids of what is merged, and the trainer numbers the pieces

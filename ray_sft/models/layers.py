@@ -6,7 +6,12 @@ import torch
 
 from ray_sft.core import ConfigError
 
-__all__ = ["checkpoint_activations", "compile_layers", "layers_of"]
+__all__ = ["KEYS", "QUERIES", "VALUES", "checkpoint_activations", "compile_layers", "layers_of"]
+
+QUERIES = ("query", "q_proj", "q_lin", "q")
+KEYS = ("key", "k_proj", "k_lin", "k")
+VALUES = ("value", "v_proj", "v_lin", "v")
+"""Names in transformers' families: BERT, Llama, BART, DistilBERT and T5, and theirs."""
 
 
 def layers_of(module: torch.nn.Module) -> torch.nn.ModuleList:

@@ -37,6 +37,7 @@ __all__ = [
     "ModelSource",
     "check_model",
     "empty_model",
+    "load_as_saved",
     "load_model",
     "load_processor",
     "load_tasks",
@@ -209,19 +210,34 @@ def load_tasks(
     if not uses_heads(tasks):
         (task,) = tasks.values()
         return load_model(reference, task, processor=processor)
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
-    try:
-        backbone = AutoModel.from_pretrained(
-            reference, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
-    except _UNREADABLE as error:
-        raise ConfigError(_cannot_load("model", reference, error)) from None
+    backbone = _load(AutoModel, reference)
     model = HeadedEncoder(backbone, tasks)
     if Path(reference).is_dir():
         model.load_heads(Path(reference))
     _check_fit(model, reference, tasks, processor)
     return model
+
+
+def load_as_saved(reference: str) -> Any:
+    """A model with the head that its configuration names, whichever task it is for, in fp32.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    (name, *_) = model_config(reference).architectures or [""]
+    return _load(getattr(transformers, name, AutoModel), reference)
+
+
+def _load(kind: Any, reference: str) -> Any:
+    """What a class of transformers reads."""
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    try:
+        return kind.from_pretrained(
+            reference, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+    except _UNREADABLE as error:
+        raise ConfigError(_cannot_load("model", reference, error)) from None
 
 
 def empty_model(reference: str, tasks: Mapping[str, Task]) -> torch.nn.Module:

@@ -91,10 +91,12 @@ class Distillation(Config):
                 wanted.logits, loss.logits, temperature=self.temperature
             )
             loss_sum = loss_sum + self.alpha * self.temperature**2 * divergence
+            if not terms:
+                return replace(loss, loss_sum=loss_sum)
+            weights_BT = _target_weights(
+                batch, width=made[0][0].shape[1], labels_tokens=labels_tokens
+            )
             for term, theirs, mine in zip(terms, given, made, strict=True):
-                weights_BT = _target_weights(
-                    batch, width=mine[0].shape[1], labels_tokens=labels_tokens
-                )
                 loss_sum = loss_sum + term.weight * term.difference(theirs, mine, batch, weights_BT)
             return replace(loss, loss_sum=loss_sum)
 

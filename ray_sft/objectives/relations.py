@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ray_sft.core import ConfigError
-from ray_sft.models import layers_of
+from ray_sft.models import KEYS, QUERIES, VALUES, layers_of
 from ray_sft.tasks import TensorBatch
 
 __all__ = ["Projections", "num_relation_heads", "projections_of", "relation_divergence"]
@@ -26,11 +26,7 @@ __all__ = ["Projections", "num_relation_heads", "projections_of", "relation_dive
 Projections: TypeAlias = tuple[nn.Linear, nn.Linear, nn.Linear]
 """What makes queries, keys and values."""
 
-_NAMES = (
-    ("query", "q_proj", "q_lin", "q"),
-    ("key", "k_proj", "k_lin", "k"),
-    ("value", "v_proj", "v_lin", "v"),
-)
+_NAMES = (QUERIES, KEYS, VALUES)
 _HIDDEN = -1e9
 """Of a token of another text: its share of a relation is 0 to the last bit."""
 

@@ -99,6 +99,13 @@ def test_a_model_with_rows_to_spare_keeps_its_size(tmp_path):
     assert all(old[name].equal(new[name]) for name in old)
 
 
+def test_weights_that_cannot_be_read_are_told(tmp_path):
+    source = extend(causal_language_model(), tmp_path)
+    (Path(source.model) / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="cannot load the model"):
+        save_with_tokens(source, TOKENS, tmp_path / "again", seed=3)
+
+
 def test_a_control_token_is_no_word(tmp_path):
     case = causal_language_model()
     with pytest.raises(ConfigError, match=r"'<\|eos\|>' is a control token"):

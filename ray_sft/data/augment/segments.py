@@ -31,11 +31,11 @@ _OTHER = rf"[^\W{HAN}]+(?:['\u2019-][^\W{HAN}]+)*"
 RUNS = re.compile(rf"({UNTOUCHABLE}|[{HAN}]+|{_OTHER})")
 """Runs of Chinese characters, and words of any other script."""
 
-_MARKS = ("@", "#", "$", "://", "www.")
-"""One of them is in everything untouchable."""
-
 _ASCII_WORDS = re.compile(r"(\w+(?:['-]\w+)*)", re.ASCII)
 """The same in ASCII without anything untouchable, at half the time."""
+
+_MARKS = ("@", "#", "$", "://", "www.")
+"""One of them is in everything untouchable."""
 
 _IS_HAN = re.compile(f"[{HAN}]")
 _IS_UNTOUCHABLE = re.compile(UNTOUCHABLE)

@@ -5,7 +5,7 @@ nothing yet. At the end everything is merged, so a bundle never needs peft. Ever
 these laws:
 
 - Untrained it changes nothing.
-- What it trains beside heads are its own new weights alone.
+- What it trains beside heads are its own new weights alone, and the embeddings of its ``tokens``.
 - The merged model answers as the adapted one, and has the parameters that it had before.
 """
 

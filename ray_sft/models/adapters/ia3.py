@@ -11,17 +11,16 @@ from torch import nn
 
 from ray_sft.core import ConfigError
 from ray_sft.models.adapters.base import Adapter, linear_layers
+from ray_sft.models.layers import KEYS, VALUES
 
 if TYPE_CHECKING:
     from peft import IA3Model
 
 __all__ = ["Ia3"]
 
-_KEYS = ("key", "k_proj", "k_lin", "k")
-_VALUES = ("value", "v_proj", "v_lin", "v")
 _SECOND = ("output.dense", "down_proj", "fc2", "lin2", "wo")
 _NOT_SECOND = "attention.output.dense"
-"""Names of layers in transformers' families: BERT, Llama, BART, DistilBERT and T5, and theirs."""
+"""Names of layers in the same families as `KEYS` and `VALUES`."""
 
 
 class Ia3(Adapter):
@@ -38,12 +37,12 @@ class Ia3(Adapter):
         linear = linear_layers(module, prefix)
         found = [
             [name for name in linear if _ends(name, endings) and not _ends(name, (_NOT_SECOND,))]
-            for endings in (_KEYS, _VALUES, _SECOND)
+            for endings in (KEYS, VALUES, _SECOND)
         ]
         if not all(found):
             raise ConfigError(
                 f"adapter 'ia3' does not find keys, values and second feed-forward layers in "
-                f"{type(module).__name__}: it looks for {', '.join((*_KEYS, *_VALUES, *_SECOND))}. "
+                f"{type(module).__name__}: it looks for {', '.join((*KEYS, *VALUES, *_SECOND))}. "
                 "Use lora."
             )
         keys, values, second = found
