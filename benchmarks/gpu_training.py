@@ -133,15 +133,15 @@ def measure(
         save=lambda *_: None,
         note=lambda *_: None,
     )
-    steps = loop._steps()
+    steps = loop.epochs.steps()
 
     def run(number: int) -> float:
         """Seconds of so many steps."""
         _synchronize(device)
         began = time.perf_counter()
         for _ in range(number):
-            step, epoch, samples, _ = next(steps)
-            loop._step(step, samples, epoch=epoch)
+            step = next(steps)
+            loop._step(step.number, step.samples, epoch=step.epoch)
         _synchronize(device)
         return time.perf_counter() - began
 

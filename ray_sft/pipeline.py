@@ -20,6 +20,7 @@ from ray_sft.compression import Compress, StepReport, compress
 from ray_sft.core import BundleError, DataError
 from ray_sft.data import (
     SampleStore,
+    Stream,
     UsableTexts,
     prepare,
     write_rejected,
@@ -168,7 +169,8 @@ class Pipeline:
         """See `Retrain`: the last stage once more, with a teacher in place of its objectives."""
         stage = self.recipe.stages()[-1]
         rate = learning_rate or stage.train.learning_rate
-        changes = {"epochs": epochs, "steps": steps, "learning_rate": rate}
+        # of a stream, the first window is there, and enough to be told by the teacher
+        changes = {"epochs": epochs, "steps": steps, "learning_rate": rate, "window": 0}
         # compiled layers would not tell their outputs, which are compared with the teacher's
         train = stage.train.model_copy(update=changes | {"compile": False})
         settings = train.decisive(), distillation.model_dump(mode="json")
@@ -301,6 +303,7 @@ class Pipeline:
                 quality=stage.quality,
                 seed=stage.train.seed,
                 gate=stage.gate,
+                stream=self._stream(stage, name, start),
             )
             return data_report(report_name, summary)
 
@@ -311,12 +314,32 @@ class Pipeline:
             (f"{stage.name}/{name}/{split}", out_dir / split) for split in ("train", "eval")
         ]
 
+    def _stream(self, stage: EarlierStage, name: str, start: StartingPoint) -> Stream | None:
+        """The training rows of a task without end, where the recipe asks for that."""
+        if not stage.train.window:
+            return None
+        source, folder = stage.data[name].train, self._task_dir(stage.name, name)
+        return Stream(
+            source,
+            tuple(source.slices()),
+            stage.tasks[name],
+            processor_dir=Path(start.processor),
+            folder=folder / "train",
+            eval_dir=folder / "eval",
+            rows=stage.train.window,
+            quality=stage.quality,
+            augment=stage.augment,
+            gate=stage.gate,
+            seed=stage.train.seed,
+        )
+
     def _data_inputs(self, stage: EarlierStage, name: str, start: StartingPoint) -> str:
         return fingerprint(
             {split: source.fingerprint() for split, source in stage.data[name].items().items()},
             stage.tasks[name].model_dump(mode="json"),
             [item.fingerprint() for item in (*stage.augment, stage.gate, stage.quality)],
             stage.train.seed if stage.augment else 0,
+            stage.train.window,
             start.fingerprint,
         )
 
@@ -336,7 +359,8 @@ class Pipeline:
             out_dir=out_dir,
         )
         data_dirs = self._task_dirs(stage)
-        return ReadyStage(stage, model, start.processor, data_dirs, former)
+        stream = self._stream(stage, next(iter(stage.tasks)), start)
+        return ReadyStage(stage, model, start.processor, data_dirs, former, stream=stream)
 
     def _train(self, stage: EarlierStage, start: StartingPoint) -> Bundle:
         inputs = fingerprint(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray_sft.data import Stream
 from ray_sft.recipe import EarlierStage
 from ray_sft.training import AnyTracker, Former, train_model
 
@@ -20,6 +21,8 @@ class ReadyStage:
     processor: str
     data_dirs: Mapping[str, Path]
     former: Former | None
+    stream: Stream | None = None
+    """The training rows after those in ``data_dirs``."""
     share: float = 1.0
     """Of the cluster; less than all where several trainings run at once."""
 
@@ -45,6 +48,7 @@ class ReadyStage:
             objectives=self.stage.objectives,
             adapter=self.stage.adapter,
             former=self.former,
+            stream=self.stream,
             share=self.share,
             trackers=trackers,
             title=title,

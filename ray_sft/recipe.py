@@ -74,6 +74,27 @@ class Stage(Config):
         return self
 
     @model_validator(mode="after")
+    def _rows_can_be_streamed(self) -> Self:
+        if not self.train.window:
+            return self
+        if len(self.tasks) > 1:
+            raise ValueError(
+                "train.window: rows of several tasks are mixed by how many there are of each, "
+                "which a stream does not tell. Leave window out, or give each task a stage"
+            )
+        if self.continual:
+            raise ValueError(
+                "train.window: continual measures a training by all its rows. Leave one of them out"
+            )
+        if self.quality.duplicates == "near":
+            raise ValueError(
+                "train.window: nearly the same rows are found by comparing all of them, which a "
+                "stream does not hold. Set quality.duplicates to exact (which then compares the "
+                "rows of a window) or keep"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rows_can_be_mixed(self) -> Self:
         if not any(isinstance(objective, EmbeddingMixup) for objective in self.objectives):
             return self
@@ -130,6 +151,15 @@ class Recipe(Stage):
         reserved |= set(self.compress.variants()) if self.compress else set()
         if len(set(names)) < len(names) or reserved & set(names):
             raise ValueError(f"before: stage names must differ, and not be one of {reserved}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_searched(self) -> Self:
+        if self.tune and self.train.window:
+            raise ValueError(
+                "tune: its trials read the same rows, which are not streamed. Leave tune or "
+                "train.window out"
+            )
         return self
 
     @model_validator(mode="after")

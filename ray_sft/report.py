@@ -10,6 +10,7 @@ from jinja2 import Environment
 from ray_sft.core.whole_files import write_whole
 from ray_sft.plots import new_axes, svg
 from ray_sft.run_folder import RunFolder, StageReport
+from ray_sft.stage_reports import splits_of
 from ray_sft.training_plots import (
     calibration_plot,
     confusion_plot,
@@ -45,7 +46,7 @@ def _data_tables(reports: Sequence[StageReport]) -> list[tuple[str, Mapping[str,
     return [
         (f"{report.stage}, {split}", {k: v for k, v in counts.items() if not isinstance(v, dict)})
         for report in reports
-        for split, counts in report.details.get("splits", {}).items()
+        for split, counts in splits_of(report).items()
     ]
 
 
@@ -62,7 +63,7 @@ def _changes(reports: Sequence[StageReport]) -> list[tuple[str, str, Mapping[str
 def _plots(folder: RunFolder, reports: Sequence[StageReport]) -> list[tuple[str, str]]:
     plots = []
     for report in reports:
-        for split, counts in report.details.get("splits", {}).items():
+        for split, counts in splits_of(report).items():
             title = f"{report.stage}, {split}"
             plots.append((f"{title}: lengths", _length_plot(counts["lengths"])))
             for name in ("labels", "languages", "reasons"):

@@ -171,8 +171,10 @@ def show_recipe(console: Console, recipe: Recipe) -> None:
             kind = f"{name}: {task.kind}" + (f", {len(labels)} labels" if labels else "")
             rows = "\n".join(f"{split}: {s.title}" for split, s in stage.data[name].items().items())
             train = stage.train
+            length = f"{train.steps} steps" if train.steps else f"{train.epochs} epochs"
+            streamed = f" on windows of {train.window:,} rows" if train.window else ""
             plan = (
-                f"{train.epochs} epochs, {train.tokens_per_step} tokens a step, "
+                f"{length}{streamed}, {train.tokens_per_step} tokens a step, "
                 f"{train.workers} workers, ZeRO {train.zero_stage}, {train.precision}"
             )
             table.add_row(stage.name, kind, rows, plan)

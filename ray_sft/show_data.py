@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ray_sft.preflight import Preflight
 from ray_sft.run_folder import StageReport
+from ray_sft.stage_reports import splits_of
 
 __all__ = ["show_data", "show_preflight"]
 
@@ -29,8 +30,8 @@ def show_data(console: Console, reports: Sequence[StageReport], rejected: Path) 
         rejected: the file of rejected rows.
     """
     for report in reports:
-        if "splits" in report.details:
-            console.print(_picture(report.stage.removeprefix("data-"), report.details["splits"]))
+        if splits := splits_of(report):
+            console.print(_picture(report.stage.removeprefix("data-"), splits))
             if shared := report.details["num_shared"]:
                 console.print(
                     f"{shared} evaluation rows stand in the training data too; such rows flatter "

@@ -9,12 +9,23 @@ from ray_sft.data import DataSummary
 from ray_sft.evaluation import Detail, retention
 from ray_sft.run_folder import StageReport
 
-__all__ = ["bundle_report", "data_report", "train_report"]
+__all__ = ["bundle_report", "data_report", "splits_of", "train_report"]
 
 
 def data_report(stage: str, summary: DataSummary) -> StageReport:
     """Counts of rows by what became of them."""
     return StageReport(stage=f"data-{stage}", seconds=0, details=summary.model_dump(mode="json"))
+
+
+def splits_of(report: StageReport) -> dict[str, Mapping[str, Any]]:
+    """What a data stage found, by what people call the split; nothing of other stages."""
+    first = f"train, first {report.details.get('window', 0):,} rows"
+    splits: Mapping[str, Mapping[str, Any]] = report.details.get("splits", {})
+    is_stream = bool(report.details.get("window"))
+    return {
+        first if is_stream and split == "train" else split: summary
+        for split, summary in splits.items()
+    }
 
 
 def train_report(

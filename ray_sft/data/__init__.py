@@ -13,6 +13,7 @@ from ray_sft.data.schema import Splits, check_columns
 from ray_sft.data.sources import AnySource, Conll, Csv, Hub, Jsonl, Parquet, Source, Text
 from ray_sft.data.store import SampleStore
 from ray_sft.data.summary import SplitSummary
+from ray_sft.data.windows import Stream, WindowFeed, Windows
 
 __all__ = [
     "AnyAugmentation",
@@ -34,8 +35,11 @@ __all__ = [
     "SplitSummary",
     "Splits",
     "StepPlan",
+    "Stream",
     "Text",
     "UsableTexts",
+    "WindowFeed",
+    "Windows",
     "check_columns",
     "column_values",
     "encode",

@@ -50,7 +50,7 @@ from ray_sft.data.texts import texts_of
 from ray_sft.models import load_processor
 from ray_sft.tasks import AnyTask, Array, Encoded, Example, Rejected, Row, Task
 
-__all__ = ["encode"]
+__all__ = ["EncodeRows", "encode"]
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class _Sample:
         self.content = _content_hash(self.result)
 
 
-class _EncodeRows:
+class EncodeRows:
     """Turns JSON rows into arrays; the processor is loaded where that happens."""
 
     def __init__(
@@ -100,6 +100,7 @@ class _EncodeRows:
         quality: Quality = _NO_QUALITY,
         gate: Gate = _OPEN,
     ) -> None:
+        """See `encode`; nothing is loaded yet."""
         self.task = task
         self.gate = gate
         self.check = RowCheck(quality)
@@ -110,9 +111,11 @@ class _EncodeRows:
 
     @property
     def processor(self) -> Any:
+        """Loaded once a process."""
         return _load_processor_once(self.processor_dir)
 
     def __call__(self, batch: dict[str, Array]) -> pa.Table:
+        """The lines of a shard for some rows, as `RowBlock.columns` gives them."""
         given = [json.loads(text) for text in batch["row"]]
         rows = used_rows(given, batch["reason"], self.check)
         encoded = iter(self._encode([row for row in rows if not isinstance(row, Rejected)]))
@@ -199,7 +202,7 @@ class _ReadAndEncode:
 
     source: Source
     slices: list[Slice]
-    encode: _EncodeRows
+    encode: EncodeRows
 
     def __call__(self, batch: dict[str, Array]) -> Iterator[pa.Table]:
         for number in batch["slice"]:
@@ -309,7 +312,7 @@ def encode(
         DataError: a file cannot be read, or a shard not be written.
     """
     slices = source.slices()
-    rows = _EncodeRows(task, str(processor_dir), tuple(augment), seed, quality, gate)
+    rows = EncodeRows(task, str(processor_dir), tuple(augment), seed, quality, gate)
     strategy = ray.data.TaskPoolStrategy(size=num_tasks)
     demands = _demands([*augment, gate], num_tasks=num_tasks)
     travel = len(slices) < num_tasks

@@ -17,12 +17,13 @@ from ray_sft.data.augment import AnyAugmentation, Gate
 from ray_sft.data.changes import Change, find_changes
 from ray_sft.data.encode import encode
 from ray_sft.data.index import is_among, write_index
-from ray_sft.data.quality import Duplicates, Quality, find_duplicates
+from ray_sft.data.quality import Duplicates, Quality, unwanted_rows
 from ray_sft.data.rows import column_values, split_position
 from ray_sft.data.schema import Splits, check_columns
 from ray_sft.data.sources import Source
 from ray_sft.data.store import SampleStore
 from ray_sft.data.summary import SplitSummary
+from ray_sft.data.windows import Stream, rejected_rows, write_first_window
 from ray_sft.tasks import AnyTask
 
 __all__ = ["DataSummary", "prepare", "resolve_task", "write_rejected"]
@@ -35,6 +36,8 @@ class DataSummary(Config):
 
     splits: dict[str, SplitSummary]
     """By ``train`` and ``eval``."""
+    window: int = 0
+    """How many training rows the figures are of, where training streams them; 0 for all."""
     num_shared: int
     """Evaluation rows whose content training has too, be it in a changed copy; such rows flatter
     the figures."""
@@ -73,88 +76,63 @@ def prepare(
     quality: Quality | None = None,
     seed: int = 0,
     gate: Gate | None = None,
+    stream: Stream | None = None,
 ) -> DataSummary:
     """Encodes both splits into ``out_dir/train`` and ``out_dir/eval``; returns what it found.
 
     ``augment`` makes changed copies of training rows, drawn from ``seed``, and ``gate`` says which
     of them are kept; evaluation has none.
     ``quality`` says which rows are used, and what is done to their texts first.
+    Where training rows are streamed, those of ``stream``'s first window are encoded.
     """
-    quality = quality or Quality()
+    quality, gate = quality or Quality(), gate or Gate()
+    train_dir, eval_dir = out_dir / "train", out_dir / "eval"
     for split, source in splits.items().items():
-        _encode_split(
+        shutil.rmtree(out_dir / split, ignore_errors=True)
+        if split == "train" and stream:
+            continue
+        encode(
             source,
             task,
-            processor_dir,
-            out_dir / split,
+            processor_dir=processor_dir,
+            out_dir=out_dir / split,
             num_tasks=num_tasks,
             augment=augment if split == "train" else (),
             quality=quality,
             seed=seed,
-            gate=gate or Gate(),
+            gate=gate,
         )
-    removed = _duplicates(out_dir, quality)
-    summaries = {
-        split: _index_split(
-            source,
-            out_dir / split,
-            augment=augment if split == "train" else (),
-            removed=removed if split == "train" else None,
-        )
-        for split, source in splits.items().items()
-    }
-    stores = {split: SampleStore(out_dir / split) for split in summaries}
-    said = np.unique(stores["eval"].contents)
-    trained = stores["train"].contents
+    measured_on = _index(splits.eval, eval_dir)
+    if stream:
+        trained_on = write_first_window(stream)
+        _report(splits.train, trained_on)
+    else:
+        removed = unwanted_rows(train_dir, eval_dir, quality)
+        trained_on = _index(splits.train, train_dir, removed=removed)
+    _report_copies(splits.train, trained_on, augment)
+    store = SampleStore(train_dir)
+    said, trained = np.unique(SampleStore(eval_dir).contents), store.contents
     shared = len(np.unique(trained[is_among(trained, said)]))
     if shared:
         logger.warning("%d evaluation rows stand in the training data too", shared)
     return DataSummary(
-        splits=summaries,
+        splits={"train": trained_on, "eval": measured_on},
+        window=stream.rows if stream else 0,
         num_shared=shared,
-        augmentations=find_changes(
-            splits.train, stores["train"], augment, quality=quality, seed=seed
-        ),
+        augmentations=find_changes(splits.train, store, augment, quality=quality, seed=seed),
     )
 
 
-def _encode_split(
-    source: Source,
-    task: AnyTask,
-    processor_dir: Path,
-    out_dir: Path,
-    *,
-    num_tasks: int,
-    augment: Sequence[AnyAugmentation],
-    quality: Quality,
-    seed: int,
-    gate: Gate,
-) -> None:
-    shutil.rmtree(out_dir, ignore_errors=True)
-    encode(
-        source,
-        task,
-        processor_dir=processor_dir,
-        out_dir=out_dir,
-        num_tasks=num_tasks,
-        augment=augment,
-        quality=quality,
-        seed=seed,
-        gate=gate,
-    )
-
-
-def _index_split(
-    source: Source,
-    out_dir: Path,
-    *,
-    augment: Sequence[AnyAugmentation],
-    removed: Duplicates | None,
-) -> SplitSummary:
+def _index(source: Source, folder: Path, *, removed: Duplicates | None = None) -> SplitSummary:
     try:
-        summary = write_index(out_dir, removed=removed)
+        summary = write_index(folder, removed=removed)
     except DataError as error:
         raise DataError(f"data '{source.title}': {error}") from None
+    _report(source, summary)
+    return summary
+
+
+def _report(source: Source, summary: SplitSummary) -> None:
     if summary.num_rejected:
         logger.warning(
             "%s: %d of %d rows rejected", source.title, summary.num_rejected, summary.num_rows
@@ -163,29 +141,6 @@ def _index_split(
         logger.warning(
             "%s: %d rows cut at the task's max_length", source.title, summary.num_truncated
         )
-    _report_copies(source, summary, augment)
-    return summary
-
-
-def _duplicates(out_dir: Path, quality: Quality) -> Duplicates | None:
-    """Which training rows are not to be used, where the recipe asks."""
-    if quality.duplicates == "keep" and quality.leaks == "report":
-        return None
-    found = find_duplicates(
-        out_dir / "train",
-        out_dir / "eval",
-        similarity=quality.similarity if quality.duplicates == "near" else 1.0,
-        leaks=quality.leaks == "remove",
-        exact=quality.duplicates != "keep",
-    )
-    if len(found.positions):
-        logger.warning(
-            "%d training rows removed: %d say what an earlier one says, %d what evaluation says",
-            len(found.positions),
-            (~found.is_leak).sum(),
-            found.is_leak.sum(),
-        )
-    return found
 
 
 def _report_copies(
@@ -212,7 +167,7 @@ def write_rejected(folders: Sequence[tuple[str, Path]], path: Path) -> int:
     Raises:
         DataError: the disk is full, or the file cannot be written.
     """
-    tables = [(name, SampleStore(folder).rejected) for name, folder in folders]
+    tables = [(name, rejected_rows(folder)) for name, folder in folders]
     with (
         writing_to(path.parent),
         whole_file(path) as draft,

@@ -32,6 +32,7 @@ __all__ = [
     "row_files",
     "sample_file",
     "write_shard",
+    "write_shards",
 ]
 
 BATCH_ROWS = 64
@@ -59,11 +60,20 @@ class ShardSink(Datasink[None]):
         Raises:
             DataError: the disk is full, or the folder cannot be written.
         """
-        for number, tables in enumerate(_shards_of(blocks)):
-            write_shard(self.folder, f"{ctx.task_idx:06}-{number:04}", tables)
+        write_shards(self.folder, blocks, writer=ctx.task_idx)
 
 
-def _shards_of(blocks: Iterable[Block]) -> Iterator[list[Any]]:
+def write_shards(folder: Path, tables: Iterable[Any], *, writer: int = 0) -> None:
+    """Writes encoded rows as shards of about 64 MB, named after who writes them.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
+    """
+    for number, some in enumerate(_shards_of(tables)):
+        write_shard(folder, f"{writer:06}-{number:04}", some)
+
+
+def _shards_of(blocks: Iterable[Any]) -> Iterator[list[Any]]:
     kept: list[Any] = []
     for block in blocks:
         kept.append(block)

@@ -30,6 +30,12 @@ class Train(Config):
     """How often each row is trained, where ``steps`` does not say how long."""
     steps: int = Field(default=0, ge=0)
     """Exactly so many optimizer steps, in as many epochs as they take; 0 goes by ``epochs``."""
+    window: int = Field(default=0, ge=0)
+    """Stream the training rows: encode so many at a time while training reads the ones before,
+    instead of all of them first. For more rows than there is time or disk for; they come in the
+    order of the source, shuffled within a window, and again from the first one. Needs ``steps``. A
+    window is what an epoch is otherwise: evaluations and checkpoints follow each, unless said
+    otherwise."""
     tokens_per_step: int = Field(default=4096, ge=1)
     """Length of the rows of one optimizer step together, over all workers."""
     gradient_accumulation: int = Field(default=1, ge=1)
@@ -91,6 +97,12 @@ class Train(Config):
     """How many of the latest checkpoints stay on disk."""
     max_failures: int = Field(default=3, ge=0)
     """How often the run may restart from its last checkpoint after a worker died."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.window and not self.steps:
+            raise ValueError("window: rows that are streamed do not end; say by steps when to")
+        return self
 
     @model_validator(mode="after")
     def _can_be_offloaded(self) -> Self:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ray_sft.data import Windows
 from ray_sft.models import AnyAdapter
 from ray_sft.objectives import AnyObjective, Distillation
 from ray_sft.tasks import AnyTask
@@ -36,3 +37,5 @@ class Job:
     distillation: Distillation | None = None
     former: Former | None = None
     """What not to forget; the former model is ``model``."""
+    windows: Windows | None = None
+    """The rows after those in ``data_dirs``, where they are streamed."""

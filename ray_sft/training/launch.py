@@ -15,6 +15,7 @@ import ray.train
 import ray.train.torch
 
 from ray_sft.core import ConfigError, TrainingError
+from ray_sft.data import Stream, WindowFeed, Windows
 from ray_sft.models import AnyAdapter
 from ray_sft.objectives import AnyObjective, Distillation
 from ray_sft.tasks import AnyTask
@@ -99,6 +100,7 @@ def train_model(
     teacher: str = "",
     distillation: Distillation | None = None,
     former: Former | None = None,
+    stream: Stream | None = None,
     share: float = 1.0,
     trackers: Sequence[AnyTracker] = (),
     title: str = "",
@@ -119,6 +121,7 @@ def train_model(
         teacher: a folder or hub id with weights that ``distillation`` follows.
         distillation: wraps the task's own loss, inside of ``objectives``.
         former: what ``model`` has learned before and is not to forget.
+        stream: the training rows after those in ``data_dirs``, of the only task.
         share: of each machine's CPUs and GPUs that the run may have.
         trackers: are told every figure, beside the files in ``out_dir``.
         title: what they call the run; its name where empty.
@@ -132,6 +135,7 @@ def train_model(
     nodes = [{name: share * amount for name, amount in node.items()} for node in _nodes()]
     resources = choose_resources(train, nodes)
     log = RecordLog.remote()  # type: ignore[attr-defined]
+    feed = WindowFeed.remote(stream) if stream else None  # type: ignore[attr-defined]
     job = Job(
         dict(tasks),
         train,
@@ -145,6 +149,7 @@ def train_model(
         teacher=teacher,
         distillation=distillation,
         former=former,
+        windows=Windows(stream, feed) if stream else None,
     )
     trainer = ray.train.torch.TorchTrainer(
         run_worker,
@@ -180,11 +185,14 @@ def train_model(
         told = {rank: str(cause) for rank, cause in workers.items()}
         raise TrainingError(explain(told, str(error), stall=reader.stall)) from None
     finally:
-        ray.kill(log)
+        for actor in filter(None, (log, feed)):
+            ray.kill(actor)
     assert result.checkpoint is not None
     weights = Path(result.checkpoint.path) / WEIGHTS
     if not weights.is_dir():
         raise TrainingError(f"the last checkpoint '{result.checkpoint.path}' holds no weights.")
+    if stream:
+        stream.remove()
     return weights
 
 

@@ -11,9 +11,8 @@ for step in plan:                       the same plan on every rank
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import torch
 import torch.distributed as dist
 
 from ray_sft.core import TrainingError
-from ray_sft.data import Mixture, Rows, SampleStore, StepPlan, num_positions
+from ray_sft.data import Rows, SampleStore, num_positions
 from ray_sft.models import (
     checkpoint_activations,
     compile_layers,
@@ -41,22 +40,15 @@ from ray_sft.tasks import (
 )
 from ray_sft.training.best import Best
 from ray_sft.training.checkpoint import CheckpointWriter
-from ray_sft.training.config import Train
-from ray_sft.training.continual import Former
 from ray_sft.training.engine import Engine, resolve_precision
+from ray_sft.training.epochs import Epochs, PlannedStep
 from ray_sft.training.evaluate import evaluate_sharded
 from ray_sft.training.job import Job
 from ray_sft.training.losses import HeldWeights, Losses
 from ray_sft.training.schedule import learning_rate
-from ray_sft.training.step_batches import StepBatches, mixup_of
 from ray_sft.training.task_weights import TaskWeights
 
-__all__ = ["Loop", "total_steps"]
-
-
-def total_steps(plan: StepPlan, train: Train) -> int:
-    """The optimizer steps of a run."""
-    return train.steps or sum(len(plan.epoch_steps(epoch)) for epoch in range(train.epochs))
+__all__ = ["Loop"]
 
 
 class Loop:
@@ -87,16 +79,7 @@ class Loop:
         self.device, self._append, self._save, self._note = device, report, save, note
         self.processor: Processor = load_processor(job.processor)
         folders = {name: Path(folder) for name, folder in job.data_dirs.items()}
-        stores = {name: SampleStore(folder / "train") for name, folder in folders.items()}
-        self.samples = _mixture(stores, job.former)
         self.eval_stores = {n: SampleStore(folder / "eval") for n, folder in folders.items()}
-        self.plan = StepPlan(
-            self.samples.lengths,
-            self.train.tokens_per_step,
-            self.train.seed,
-            self.samples.weights,
-        )
-        self.num_steps = total_steps(self.plan, self.train)
         torch.manual_seed(self.train.seed)  # a new head starts the same on every rank
         module = load_tasks(job.model, self.tasks, processor=self.processor)
         if job.adapter is not None:
@@ -107,15 +90,7 @@ class Loop:
         # a teacher's layers are compared with the student's, position by position
         leaves_out = not (self.train.packing or job.distillation) and leave_out_padding(module)
         self.is_unpadded = joins_rows or leaves_out
-        self.batches = StepBatches(
-            self.plan,
-            self.samples,
-            self.tasks,
-            self.train,
-            processor=self.processor,
-            mixup=mixup_of(job.objectives),
-            joins_rows=joins_rows,
-        )
+        self.epochs = Epochs(job, processor=self.processor, joins_rows=joins_rows)
         if self.train.compile:
             compile_layers(module)
         held = HeldWeights.of(job, module)
@@ -134,42 +109,30 @@ class Loop:
     def run(self, checkpoint: Path | None = None) -> None:
         """Every step after those that ``checkpoint`` holds, or until no evaluation gets better."""
         with closing(self.best):
-            done = self._resume(checkpoint) if checkpoint else 0
-            self._report({"event": "start", "step": done, "num_steps": self.num_steps})
-            for step, epoch, samples, ends_epoch in self._steps():
-                if step < done:
-                    continue
-                if self.best.ends:
-                    break
-                self._step(step, samples, epoch=epoch)
-                self._after_step(step + 1, ends_epoch=ends_epoch)
+            done, place = self._resume(checkpoint) if checkpoint else (0, None)
+            num_steps = self.epochs.num_steps
+            self._report({"event": "start", "step": done, "num_steps": num_steps})
+            self._note(done, "reads rows")
+            steps = self.epochs.steps(done, place)
+            while not self.best.ends and (step := next(steps, None)):
+                self._step(step.number, step.samples, epoch=step.epoch, waited_s=step.waited_s)
+                self._after_step(step)
 
-    def _resume(self, checkpoint: Path) -> int:
-        """The number of steps that a checkpoint holds, which is loaded."""
+    def _resume(self, checkpoint: Path) -> tuple[int, Mapping[str, int] | None]:
+        """The number of steps that a checkpoint holds, which is loaded, and where it stands."""
         progress = self.engine.load(checkpoint)
         self.best.restore(progress["best"], checkpoint)
         self.weights.restore(progress["weights"])
-        return int(progress["step"])
+        return int(progress["step"]), progress.get("place")
 
-    def _steps(self) -> Iterator[tuple[int, int, Array, bool]]:
-        """Number, epoch, samples, and whether the epoch ends, of every step of the run."""
-        step = 0
-        for epoch in count():
-            steps = self.plan.epoch_steps(epoch)
-            for samples in steps:
-                if step == self.num_steps:
-                    return
-                yield step, epoch, samples, samples is steps[-1]
-                step += 1
-
-    def _step(self, step: int, samples: Array, *, epoch: int = 0) -> None:
+    def _step(self, step: int, samples: Array, *, epoch: int = 0, waited_s: float = 0.0) -> None:
         began = time.monotonic()
         self._note(step, "reads rows")
-        planned = self.batches.planned(samples, world_size=self.world_size)
-        batches = self.batches.of_rank(
+        planned = self.epochs.batches.planned(samples, world_size=self.world_size)
+        batches = self.epochs.batches.of_rank(
             planned, epoch=epoch, rank=self.rank, world_size=self.world_size
         )
-        data_wait_s = time.monotonic() - began
+        data_wait_s = waited_s + time.monotonic() - began
         self._note(step, "waits for the others")
         targets = self._over_ranks(self._count_targets(batches))
         self._note(step, "computes")
@@ -186,12 +149,12 @@ class Loop:
         means = {name: sums[name] / max(1.0, targets[name]) for name in self.tasks}
         mean_loss = sum(weights[name] * mean for name, mean in means.items())
         self._check_finite(f"the loss of step {step + 1}", mean_loss, own=parts)
-        rate = learning_rate(step, num_steps=self.num_steps, train=self.train)
+        rate = learning_rate(step, num_steps=self.epochs.num_steps, train=self.train)
         norm = self.engine.step(rate)
         if norm is not None:
             self._check_finite(f"the gradient of step {step + 1}", norm, own=parts)
         self.weights.after_step(means, targets)
-        num_tokens = int(self.samples.lengths[samples].sum())
+        num_tokens = int(self.epochs.samples.lengths[samples].sum())
         positions = num_tokens if self.is_unpadded else self._num_positions(planned)
         self._report(
             {
@@ -209,11 +172,12 @@ class Loop:
                 "memory_gb": _memory_bytes(self.device) / 1e9,
             }
             | (_by_task("loss", means) if len(means) > 1 else {})
+            | ({"window": epoch + 1} if self.job.windows else {})
             | ({} if self.weights.are_fixed else _by_task("weight", weights))
         )
 
     def _num_positions(self, planned: Mapping[str, list[Rows]]) -> int:
-        return sum(num_positions(every, self.samples.lengths) for every in planned.values())
+        return sum(num_positions(every, self.epochs.samples.lengths) for every in planned.values())
 
     def _count_targets(self, batches: Sequence[tuple[str, Batch]]) -> dict[str, float]:
         counts = dict.fromkeys(self.tasks, 0.0)
@@ -254,21 +218,27 @@ class Loop:
     def _to_device(self, batch: Batch) -> TensorBatch:
         return {name: torch.from_numpy(array).to(self.device) for name, array in batch.items()}
 
-    def _after_step(self, step: int, *, ends_epoch: bool) -> None:
-        is_last = step == self.num_steps
+    def _after_step(self, planned: PlannedStep) -> None:
+        step = planned.number + 1
+        is_last = step == self.epochs.num_steps
         every = self.train.evaluate_every
-        if is_last or (step % every == 0 if every else ends_epoch):
+        if is_last or (step % every == 0 if every else planned.ends_epoch):
             self._note(step - 1, "evaluates")
             self._evaluate(step)
             is_last = is_last or self.best.ends
         every = self.train.checkpoint_every
-        if is_last or (step % every == 0 if every else ends_epoch):
+        if is_last or (step % every == 0 if every else planned.ends_epoch):
             self._note(step - 1, "saves")
             began = time.monotonic()
-            state = {"step": step, "best": self.best.state(), "weights": self.weights.state()}
+            place = self.epochs.place_after(planned)
+            state = {"step": step, "place": place}
+            state |= {"best": self.best.state(), "weights": self.weights.state()}
             self._save(self.checkpoints.write(state, is_last=is_last), step, is_last)
+            self.epochs.saved(place)
             stall_s = time.monotonic() - began
             self._report({"event": "checkpoint", "step": step, "stall_s": stall_s})
+        if not is_last:
+            self._note(step, "reads rows")
 
     def _evaluate(self, step: int) -> None:
         figures = {name: self._evaluate_task(name) for name in self.tasks}
@@ -301,17 +271,6 @@ class Loop:
     def _report(self, record: dict[str, Any]) -> None:
         if self.rank == 0:
             self._append(record | {"elapsed_s": time.monotonic() - self.started})
-
-
-def _mixture(stores: Mapping[str, SampleStore], former: Former | None) -> Mixture:
-    """The samples of a run, with those of earlier trainings to be replayed."""
-    if former is None:
-        return Mixture(stores)
-    earlier = {
-        name: [SampleStore(Path(folder)) for folder in folders]
-        for name, folders in former.data_dirs.items()
-    }
-    return Mixture(stores, earlier, replay=former.settings.replay)
 
 
 def _memory_bytes(device: torch.device) -> int:

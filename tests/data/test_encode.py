@@ -8,7 +8,7 @@ import pytest
 
 from ray_sft.data import Conll, Jsonl, SampleStore, Splits, column_values, prepare
 from ray_sft.data.augment import CharacterNoise, Eda, SurfaceNoise, WordEdits, copies_of
-from ray_sft.data.encode import _EncodeRows
+from ray_sft.data.encode import EncodeRows
 from ray_sft.data.index import write_index
 from ray_sft.data.rows import RowBlock, iterate_positions
 from ray_sft.data.shards import write_shard
@@ -59,7 +59,7 @@ def lines(store):
 
 
 def test_copies_do_not_depend_on_how_rows_are_cut_into_batches(processor_dir, tmp_path):
-    actor = _EncodeRows(TASK, str(processor_dir), AUGMENT, seed=5)
+    actor = EncodeRows(TASK, str(processor_dir), AUGMENT, seed=5)
     found = []
     for size in (40, 7, 1):
         starts = range(0, len(ROWS), size)
@@ -77,7 +77,7 @@ def test_copies_do_not_depend_on_how_rows_are_cut_into_batches(processor_dir, tm
 
 
 def test_a_copy_is_the_encoded_changed_row(processor_dir, tmp_path):
-    actor = _EncodeRows(TASK, str(processor_dir), AUGMENT, seed=5)
+    actor = EncodeRows(TASK, str(processor_dir), AUGMENT, seed=5)
     store = store_of([actor(batch(ROWS, range(40)))], tmp_path / "shards")
     examples = store.all()
     columns = zip(store.positions.tolist(), store.copy_numbers.tolist(), strict=True)
@@ -92,7 +92,7 @@ def test_a_copy_is_the_encoded_changed_row(processor_dir, tmp_path):
 
 def test_copies_that_say_nothing_new_are_counted_and_left_out(processor_dir, tmp_path):
     shout = SurfaceNoise(copies=3, case_rate=1, casings=("upper",), punctuation_rate=0)
-    actor = _EncodeRows(TASK, str(processor_dir), (shout,))
+    actor = EncodeRows(TASK, str(processor_dir), (shout,))
     rows = [{"text": "PAY MY BILL", "label": "bill"}, {"text": "my card", "label": "card"}]
     summary = store_of([actor(batch(rows, [0, 1]))], tmp_path / "shards").summary()
     assert (summary.num_rows, summary.num_accepted) == (2, 2)
@@ -102,7 +102,7 @@ def test_copies_that_say_nothing_new_are_counted_and_left_out(processor_dir, tmp
 
 
 def test_rejected_rows_have_no_copies_and_counts_are_of_rows(processor_dir, tmp_path):
-    actor = _EncodeRows(TASK, str(processor_dir), AUGMENT)
+    actor = EncodeRows(TASK, str(processor_dir), AUGMENT)
     rows = [None, {"text": " ", "label": "card"}, {"text": "no label here"}, ROWS[0], ROWS[0]]
     store = store_of([actor(batch(rows, range(5)))], tmp_path / "shards")
     summary = store.summary()
@@ -126,7 +126,7 @@ class Blank(WordEdits):
 
 
 def test_copies_that_the_task_cannot_use_are_counted_apart(processor_dir, tmp_path):
-    actor = _EncodeRows(TASK, str(processor_dir), (Blank(copies=2),))
+    actor = EncodeRows(TASK, str(processor_dir), (Blank(copies=2),))
     rows = [{"text": "card", "label": "card"}, {"text": "bill", "label": "bill"}]
     store = store_of([actor(batch(rows, [0, 1]))], tmp_path / "shards")
     summary = store.summary()
@@ -163,7 +163,7 @@ def test_workers_change_no_row_and_evaluation_is_never_augmented(processor_dir, 
     )
     for name, source, operations in (("train", train, augment), ("eval", evaluation, ())):
         positions, rows = zip(*iterate_positions(source), strict=True)
-        table = _EncodeRows(TASK, str(processor_dir), operations, seed=9)(batch(rows, positions))
+        table = EncodeRows(TASK, str(processor_dir), operations, seed=9)(batch(rows, positions))
         alone = store_of([table], tmp_path / f"alone-{name}")
         assert lines(SampleStore(tmp_path / "out" / name)) == lines(alone)
     counts, untouched = summary.splits["train"], summary.splits["eval"]

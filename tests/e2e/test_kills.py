@@ -1,4 +1,4 @@
-"""Ten kills at random moments, of workers, of the run itself and of Ray. `make test-slow`."""
+"""Kills at random moments, of workers, of the run itself and of Ray. `make test-slow`."""
 
 import os
 import random
@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.e2e.test_interrupt import start, steps
+from tests.e2e.test_streamed_run import write_many
 from tests.e2e.tiny_run import write_tiny_run
 
 RECIPE = """
@@ -19,13 +20,12 @@ model: model
 tasks: {topic: {kind: sequence_classification}}
 data:
   topic:
-    train: {source: csv, path: rows.csv}
+    train: {source: csv, path: many.csv}
     eval: {source: csv, path: rows.csv}
 train:
-  {steps: 1500, tokens_per_step: 64, checkpoint_every: 40, evaluate_every: 100000,
+  {steps: STEPS, window: WINDOW, tokens_per_step: 64, checkpoint_every: 40, evaluate_every: 100000,
    gradient_accumulation: 2, workers: 2, zero_stage: 2}
 """
-NUM_KILLS = 10
 
 
 def worker(run: psutil.Process) -> psutil.Process | None:
@@ -37,7 +37,13 @@ def raylet(run: psutil.Process) -> psutil.Process | None:
     return next((p for p in run.children(recursive=True) if p.name() == "raylet"), None)
 
 
-VICTIMS = {"worker": worker, "run": lambda run: run, "raylet": raylet}
+def feed(run: psutil.Process) -> psutil.Process | None:
+    """The process that writes the windows of a stream."""
+    found = (p for p in run.children(recursive=True) if "WindowFeed" in " ".join(p.cmdline()))
+    return next(found, None)
+
+
+VICTIMS = {"worker": worker, "run": lambda run: run, "raylet": raylet, "feed": feed}
 
 
 def last_step(folder: Path) -> int:
@@ -64,21 +70,30 @@ def end(process: subprocess.Popen[str], children: list[psutil.Process]) -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(2400)
-def test_a_run_that_is_killed_ten_times_ends_like_the_undisturbed_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("window", "num_steps", "num_rows", "victims"),
+    [(0, 1500, 6, ["worker", "run", "raylet"] * 3 + ["worker"]), (100, 400, 900, list(VICTIMS))],
+    ids=["all rows", "a stream"],
+)
+def test_a_run_that_is_killed_again_and_again_ends_like_the_undisturbed_one(
+    tmp_path: Path, window: int, num_steps: int, num_rows: int, victims: list[str]
+) -> None:
+    recipe = RECIPE.replace("STEPS", str(num_steps)).replace("WINDOW", str(window))
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     for folder in (calm, killed):
         folder.mkdir()
-        write_tiny_run(folder, RECIPE)
+        write_tiny_run(folder, recipe)
+        write_many(folder, num_rows)
     output, _ = start(calm).communicate(timeout=900)
     expected = curve(calm)
-    assert len(expected) == 1500, output
+    assert len(expected) == num_steps, output
 
     rng = random.Random(0)
-    kinds = [list(VICTIMS)[number % len(VICTIMS)] for number in range(NUM_KILLS)]
-    rng.shuffle(kinds)
+    rng.shuffle(victims)
+    most = num_steps // (len(victims) + 2)
     process, children = start(killed), []
-    for kind in kinds:
-        goal = last_step(killed) + rng.randint(5, 120)
+    for kind in victims:
+        goal = last_step(killed) + rng.randint(5, most)
         deadline = time.monotonic() + 240
         while last_step(killed) < goal:
             assert time.monotonic() < deadline, "it did not come so far"
@@ -90,9 +105,9 @@ def test_a_run_that_is_killed_ten_times_ends_like_the_undisturbed_one(tmp_path: 
         children = psutil.Process(process.pid).children(recursive=True)
         print(f"kill {kind} at step {last_step(killed)}", flush=True)
         os.kill(victim.pid, signal.SIGKILL)
-        if kind != "worker":
+        if kind in ("run", "raylet"):
             end(process, children)
-    while last_step(killed) < 1500 or process.poll() is None:
+    while last_step(killed) < num_steps or process.poll() is None:
         if process.poll() not in (None, 0):
             process = start(killed)
         time.sleep(0.5)

@@ -18,10 +18,10 @@ SAMPLES = [0, 3, 4, 9, 11, 12, 20]
 def poisoned(rank, job, out: Path) -> None:
     """A step in which the weights of one token are no numbers."""
     loop = make_loop(job, out)
-    planned = loop.batches.planned(np.asarray(SAMPLES), world_size=2)
+    planned = loop.epochs.batches.planned(np.asarray(SAMPLES), world_size=2)
     seen = []
     for each in (0, 1):
-        batches = loop.batches.of_rank(planned, epoch=0, rank=each, world_size=2)
+        batches = loop.epochs.batches.of_rank(planned, epoch=0, rank=each, world_size=2)
         seen.append({token for _, batch in batches for token in batch["input_ids"].flatten()})
     token = max(seen[1] - seen[0])
     with torch.no_grad():

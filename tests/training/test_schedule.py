@@ -5,7 +5,7 @@ import pytest
 
 from ray_sft.data import StepPlan
 from ray_sft.training import Train
-from ray_sft.training.loop import total_steps
+from ray_sft.training.epochs import total_steps
 from ray_sft.training.schedule import learning_rate
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from ray_sft.data.encode import _EncodeRows
+from ray_sft.data.encode import EncodeRows
 from ray_sft.data.index import write_index
 from ray_sft.data.rows import RowBlock
 from ray_sft.data.shards import write_shard
@@ -33,7 +33,7 @@ def write_shards(task: AnyTask, processor_dir: Path, rows: Sequence[dict], out_d
     block = RowBlock()
     for position, row in enumerate(rows):
         block.add(position, json.dumps(row))
-    table = _EncodeRows(task, str(processor_dir))(block.columns())
+    table = EncodeRows(task, str(processor_dir))(block.columns())
     write_shard(out_dir, "part", [table])
     write_index(out_dir)
 

@@ -7,7 +7,7 @@ Example:
 """
 
 from ray_sft.data.quality.config import Quality
-from ray_sft.data.quality.duplicates import Duplicates, find_duplicates
+from ray_sft.data.quality.duplicates import Duplicates, find_duplicates, unwanted_rows
 from ray_sft.data.quality.row_check import RowCheck
 
-__all__ = ["Duplicates", "Quality", "RowCheck", "find_duplicates"]
+__all__ = ["Duplicates", "Quality", "RowCheck", "find_duplicates", "unwanted_rows"]

@@ -6,6 +6,7 @@ one group (Broder 1997; Leskovec et al., Mining of Massive Datasets, 3.4). The c
 number of rows but for the sorts.
 """
 
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ import ray
 import xxhash
 
 from ray_sft.core.whole_files import writing_to
+from ray_sft.data.quality.config import Quality
 from ray_sft.data.shards import read_shard_rows, row_files
 from ray_sft.tasks import Array
 
-__all__ = ["NUM_PERMUTATIONS", "Duplicates", "find_duplicates", "signature"]
+__all__ = ["NUM_PERMUTATIONS", "Duplicates", "find_duplicates", "signature", "unwanted_rows"]
+
+logger = logging.getLogger(__name__)
 
 NUM_PERMUTATIONS = 128
 _ROWS_PER_BAND = 4
@@ -60,6 +64,27 @@ def signature(text: str) -> Array:
     sketch.update_batch(sorted(shingles))
     values: Array = sketch.hashvalues.astype(np.uint32)
     return values
+
+
+def unwanted_rows(train: Path, evaluation: Path, quality: Quality) -> Duplicates | None:
+    """Which training rows ``quality`` does not want beside other ones; see `find_duplicates`."""
+    if quality.duplicates == "keep" and quality.leaks == "report":
+        return None
+    found = find_duplicates(
+        train,
+        evaluation,
+        similarity=quality.similarity if quality.duplicates == "near" else 1.0,
+        leaks=quality.leaks == "remove",
+        exact=quality.duplicates != "keep",
+    )
+    if len(found.positions):
+        logger.warning(
+            "%d training rows removed: %d say what an earlier one says, %d what evaluation says",
+            len(found.positions),
+            (~found.is_leak).sum(),
+            found.is_leak.sum(),
+        )
+    return found
 
 
 def find_duplicates(

@@ -9,7 +9,7 @@ import pytest
 
 from ray_sft.core import DataError
 from ray_sft.data import SampleStore
-from ray_sft.data.encode import _EncodeRows
+from ray_sft.data.encode import EncodeRows
 from ray_sft.data.index import write_index
 from ray_sft.data.quality import Quality, find_duplicates
 from ray_sft.data.quality.duplicates import NUM_PERMUTATIONS, signature
@@ -45,7 +45,7 @@ def processor_dir(tmp_path_factory):
 
 def write(folder, processor_dir, texts, *, files=1):
     """Shards of texts; the first ones stand in the last file."""
-    encode = _EncodeRows(TASK, str(processor_dir), quality=Quality(duplicates="near"))
+    encode = EncodeRows(TASK, str(processor_dir), quality=Quality(duplicates="near"))
     for number, places in enumerate(np.array_split(np.arange(len(texts)), files)[::-1]):
         block = RowBlock()
         for place in places.tolist():
