@@ -78,9 +78,11 @@ def _spread(total: int, count: int) -> list[int]:
 
 def _memory(ready: ReadyStage, longest: int, processor: Processor) -> dict[int, MemoryEstimate]:
     stage, model = ready.stage, empty_model(ready.model, ready.stage.tasks)
+    num_packed = 0
     if stage.adapter is not None:
+        num_packed = stage.adapter.num_packed(model)
         stage.adapter.inject(model, stage.tasks, processor)
-    size = model_size(model)
+    size = model_size(model, num_packed=num_packed)
     return {
         zero_stage: estimate_memory(
             size,

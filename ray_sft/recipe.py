@@ -50,6 +50,11 @@ class Stage(Config):
                 "continual: ewc holds the weights of the whole model, of which an adapter trains "
                 "none. Leave ewc or adapter out"
             )
+        if self.adapter and self.adapter.four_bit and self.train.compile:
+            raise ValueError(
+                "adapter: four_bit unpacks weights where layers run, which compiled layers cannot "
+                "hold. Set train.compile: false or leave four_bit out"
+            )
         if self.train.compile and self.continual and self.continual.ewc:
             raise ValueError(
                 "continual: ewc looks at weights where layers run, which compiled layers do not "

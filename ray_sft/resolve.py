@@ -25,6 +25,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
     for stage in recipe.stages():
         for part in (*stage.augment, stage.gate, stage.quality):
             part.check()
+        if stage.adapter:
+            stage.adapter.check()
     former = _tasks_of(opened_bundle(recipe.model))
     resolved: dict[str, dict[str, AnyTask]] = {}
     for stage in recipe.stages():

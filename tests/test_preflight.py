@@ -120,6 +120,17 @@ def test_every_stage_divides_what_it_says(stage, shares):
     assert found.optimizer == pytest.approx(whole * optimizer / 4)
 
 
+def test_what_is_held_in_four_bits_takes_an_eighth():
+    model, adapter = tiny_decoder(), Lora(rank=2, four_bit=True)
+    num_packed, whole = adapter.num_packed(model), model_size(model).num_parameters
+    adapter.inject(model, {"it": CausalLanguageModel()}, tiny_processor())
+    held = sum(p.nbytes for p in model.parameters())
+    size = model_size(model, num_packed=num_packed).model_copy(update={"num_parameters": whole})
+    found = estimate_memory(size, Train(workers=2, zero_stage=0), longest=8, has_token_logits=True)
+    added = 4 * (sum(p.numel() for p in model.parameters()) - (whole - num_packed))
+    assert found.weights == pytest.approx(held - added + num_packed * 4.127 / 8, rel=1e-3)
+
+
 def test_an_empty_model_has_the_shapes_of_a_loaded_one(tmp_path: Path):
     case = TASKS[SequenceClassification]()
     case.model.save_pretrained(tmp_path)

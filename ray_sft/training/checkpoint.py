@@ -63,6 +63,9 @@ class CheckpointWriter:
             self._engine.bare_module.save_pretrained(folder, state_dict=state)  # type: ignore[operator]
             return
         model = load_tasks(job.model, job.tasks, processor=self._processor)
-        tuner = job.adapter.inject(model, job.tasks, self._processor)
-        model.load_state_dict(state)
+        tuner = job.adapter.inject(model, job.tasks, self._processor, packed=False)
+        # packed weights are in no state; they are what the model has been given
+        missing, unexpected = model.load_state_dict(state, strict=not job.adapter.four_bit)
+        assert not unexpected, unexpected
+        assert all(name.endswith(".weight") for name in missing), missing
         tuner.merge_and_unload().save_pretrained(folder)

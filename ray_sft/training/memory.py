@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ray_sft.core import Config
+from ray_sft.models import BITS_PER_WEIGHT
 from ray_sft.training.config import Train
 
 __all__ = ["MemoryEstimate", "ModelSize", "estimate_memory", "model_size"]
@@ -25,6 +26,8 @@ class ModelSize(Config):
     num_parameters: int
     num_trained: int
     """Parameters that are trained; fewer than all with an adapter."""
+    num_packed: int = 0
+    """Weights that are held in four bits, whole on every worker."""
     num_layers: int
     hidden_size: int
     num_heads: int
@@ -45,13 +48,14 @@ class MemoryEstimate(Config):
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def model_size(model: torch.nn.Module) -> ModelSize:
-    """The size of a model, which may have no weights yet."""
+def model_size(model: torch.nn.Module, *, num_packed: int = 0) -> ModelSize:
+    """The size of a model, which may have no weights yet; ``num_packed`` are in four bits."""
     config: Any = model.config
     parameters = list(model.parameters())
     return ModelSize(
         num_parameters=sum(one.numel() for one in parameters),
         num_trained=sum(one.numel() for one in parameters if one.requires_grad),
+        num_packed=num_packed,
         num_layers=config.num_hidden_layers,
         hidden_size=config.hidden_size,
         num_heads=config.num_attention_heads,
@@ -80,8 +84,9 @@ def estimate_memory(
     part = 1 / train.workers
     moments = 2 * _FP32 * size.num_trained
     copy = _FP32 * size.num_trained if stage else 0
+    parted = _FP32 * (size.num_parameters - size.num_packed) * (part if stage >= 3 else 1)
     return MemoryEstimate(
-        weights=round(_FP32 * size.num_parameters * (part if stage >= 3 else 1)),
+        weights=round(parted + size.num_packed * BITS_PER_WEIGHT / 8),
         gradients=round(_FP32 * size.num_trained * (part if stage >= 2 else 1)),
         optimizer=round((moments + copy) * (part if stage >= 1 else 1)),
         activations=_activations(size, train, longest, has_token_logits=has_token_logits),

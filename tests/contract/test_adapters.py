@@ -1,13 +1,16 @@
 """The laws of adapters: they train little, change nothing else, and vanish into the model."""
 
 import math
+from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
 
 from ray_sft.core import ConfigError
-from ray_sft.models import Adapter, AnyAdapter, Dora, Ia3, Lora, RsLora
+from ray_sft.models import BITS_PER_WEIGHT, Adapter, AnyAdapter, Dora, Ia3, Lora, RsLora
+from ray_sft.models.adapters.four_bit import PackedLinear
 from ray_sft.tasks import CausalLanguageModel, SequenceClassification, Translation
 from tests.factories import (
     ADAPTERS,
@@ -116,6 +119,78 @@ def test_merged_weights_answer_as_the_adapted_model(case, adapter):
         assert not torch.allclose(adapted, plain, atol=1e-2)
         torch.testing.assert_close(output(merged), adapted, rtol=1e-4, atol=1e-4)
     assert set(merged.state_dict()) == keys
+
+
+def test_in_four_bits_it_answers_as_the_rounded_model_and_so_does_what_is_merged(case, adapter):
+    """What is trained on packed weights is saved with the same weights, unpacked."""
+    model, tasks, _ = case
+    adapter, plain = adapter.model_copy(update={"four_bit": True}), deepcopy(model)
+    keys, num_weights = set(model.state_dict()), adapter.num_packed(model)
+    adapter.inject(model, tasks, tiny_processor())
+    tuner = adapter.inject(plain, tasks, tiny_processor(), packed=False)
+    packed = [layer for layer in model.modules() if isinstance(layer, PackedLinear)]
+    assert sum(layer.in_features * layer.out_features for layer in packed) == num_weights > 0
+    with torch.no_grad():
+        torch.testing.assert_close(output(model), output(plain), rtol=1e-5, atol=1e-5)
+        train_a_little(model, adapter)
+        adapted = output(model)
+        missing, unexpected = plain.load_state_dict(model.state_dict(), strict=False)
+        assert len(missing) == len(packed)
+        assert not unexpected
+        merged = tuner.merge_and_unload()
+        torch.testing.assert_close(output(merged), adapted, rtol=1e-4, atol=1e-4)
+    assert set(merged.state_dict()) == keys
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_in_four_bits_its_gradients_are_those_on_the_rounded_model(adapter, bf16):
+    adapter = adapter.model_copy(update={"four_bit": True})
+    packed, rounded = tiny_decoder(), tiny_decoder()
+    rounded.load_state_dict(packed.state_dict())
+    for model in (packed, rounded):
+        adapter.inject(model, COMPLETE, tiny_processor(), packed=model is packed)
+    rounded.load_state_dict(packed.state_dict(), strict=False)
+    found = []
+    for model in (packed, rounded):
+        with torch.no_grad():
+            train_a_little(model, adapter)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            output(model).float().square().mean().backward()
+        grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        found.append(grads)
+    assert found[0].keys() == found[1].keys()
+    near = {"rtol": 5e-2, "atol": 5e-2} if bf16 else {"rtol": 1e-4, "atol": 1e-5}
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], **near)
+
+
+def test_four_bits_are_the_papers_and_take_their_room():
+    """NF4 by NumPy: the 16 values of QLoRA's appendix E, and divisors of 8 bits."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(256, 512, bias=False)
+    packed = PackedLinear(layer)
+    weights = layer.weight.detach().numpy().reshape(-1, 64)
+    largest = np.abs(weights).max(axis=1)
+    nearest = np.abs((weights / largest[:, None])[..., None] - NF4).argmin(axis=-1)
+    found = packed.weight.numpy().reshape(-1, 64)
+    scale = (found / np.where(NF4[nearest] == 0, np.nan, NF4[nearest])).mean(
+        axis=1, where=nearest != 7
+    )
+    np.testing.assert_allclose(found, NF4[nearest] * scale[:, None], atol=1e-6)
+    assert np.abs(scale / largest - 1).max() < 0.02, "a divisor of 8 bits"
+    num_bytes = sum(buffer.nbytes for buffer in packed.buffers())
+    tables = packed.quantiles.nbytes + packed.outer_quantiles.nbytes + packed.offset.nbytes
+    assert (num_bytes - tables) * 8 / layer.weight.numel() == pytest.approx(BITS_PER_WEIGHT)
+
+
+NF4 = np.asarray(
+    [
+        -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+        -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+        0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+        0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+    ]
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["classifier", "several heads", "decoder"])

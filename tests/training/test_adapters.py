@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from ray_sft.data import SampleStore
@@ -35,6 +36,7 @@ def test_saved_weights_are_the_models_own_and_answer_as_the_trained_ones(
     ids = sorted({int(number) for number in examples[0].arrays["input_ids"]})[:2]
     adapters = {make().kind: make() for make in ADAPTERS.values()}
     adapters["tokens"] = Lora(rank=2, tokens=tuple(processor.convert_ids_to_tokens(ids)))
+    adapters["four_bit"] = Lora(rank=2, four_bit=True)
     jobs = {
         f"{kind}-{stage}": replace(
             tiny_encoder.job(zero_stage=stage, steps=6, learning_rate=2e-2, weight_decay=0.0),
@@ -61,3 +63,27 @@ def test_saved_weights_are_the_models_own_and_answer_as_the_trained_ones(
         figures = evaluate(tiny_encoder.task, TorchRunner(model), processor, examples)
         last = records(tmp_path / name, "evaluation")[-1]
         assert figures["loss"] == pytest.approx(last["loss"], abs=1e-4), name
+
+
+def train_twice(rank, job, out_dir):
+    """A whole run, and one that goes on from its middle, in the same processes."""
+    del rank
+    loop = make_loop(job, out_dir / "whole")
+    loop.run()
+    loop.engine._engine.destroy()
+    make_loop(job, out_dir / "rest").run(out_dir / "whole" / "step-3")
+
+
+@pytest.mark.timeout(120)
+def test_a_resumed_run_finds_its_packed_weights_where_no_checkpoint_holds_them(
+    tiny_encoder, tmp_path: Path
+):
+    job = tiny_encoder.job(steps=6, checkpoint_every=3, learning_rate=2e-2, precision="bf16")
+    run_world(train_twice, 2, replace(job, adapter=Lora(rank=2, four_bit=True)), tmp_path)
+    whole, rest = (records(tmp_path / name, "step") for name in ("whole", "rest"))
+    assert [r["loss"] for r in rest] == [r["loss"] for r in whole[3:]]
+    names = load_file(tmp_path / "whole" / "step-6" / "weights" / "model.safetensors")
+    assert names.keys() == load_file(tiny_encoder.model / "model.safetensors").keys()
+    (states,) = (tmp_path / "whole" / "step-3").glob("**/mp_rank_00_model_states.pt")
+    held = torch.load(states, weights_only=False)["module"]
+    assert not [name for name in held if name.endswith("base_layer.weight")]

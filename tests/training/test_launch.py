@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ray_sft.core import ConfigError
+from ray_sft.models import Lora
 from ray_sft.training import Train, train_model
 from ray_sft.training.launch import choose_resources
 
@@ -71,7 +72,10 @@ def test_what_a_killed_compilation_left_does_not_keep_the_next_one_waiting():
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize("stage", [2, 3])
-def test_a_run_on_a_gpu_learns_and_leaves_weights(tiny_decoder, tmp_path, stage):
+@pytest.mark.parametrize(
+    "adapter", [None, Lora(rank=8, alpha=64), Lora(rank=8, alpha=64, four_bit=True)]
+)
+def test_a_run_on_a_gpu_learns_and_leaves_weights(tiny_decoder, tmp_path, stage, adapter):
     job = tiny_decoder.job(
         zero_stage=stage,
         workers=1,
@@ -79,7 +83,7 @@ def test_a_run_on_a_gpu_learns_and_leaves_weights(tiny_decoder, tmp_path, stage)
         precision="auto",
         packing=True,
         epochs=20,
-        learning_rate=3e-3,
+        learning_rate=3e-3 if adapter is None else 2e-2,
     )
     losses = []
     weights = train_model(
@@ -91,6 +95,7 @@ def test_a_run_on_a_gpu_learns_and_leaves_weights(tiny_decoder, tmp_path, stage)
         out_dir=tmp_path,
         name="run",
         on_record=lambda record: losses.append(record.get("loss")),
+        adapter=adapter,
     )
     steps = [loss for loss in losses if loss is not None]
     assert steps[-1] < 0.7 * steps[0]
