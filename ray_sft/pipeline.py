@@ -169,8 +169,9 @@ class Pipeline:
         """See `Retrain`: the last stage once more, with a teacher in place of its objectives."""
         stage = self.recipe.stages()[-1]
         rate = learning_rate or stage.train.learning_rate
-        # of a stream, the first window is there, and enough to be told by the teacher
-        changes = {"epochs": epochs, "steps": steps, "learning_rate": rate, "window": 0}
+        changes = {"epochs": epochs, "steps": steps, "learning_rate": rate}
+        # of a stream, the first window is there; of layers, whole ones are compared
+        changes |= {"window": 0, "tensor_parallel": 1}
         # compiled layers would not tell their outputs, which are compared with the teacher's
         train = stage.train.model_copy(update=changes | {"compile": False})
         settings = train.decisive(), distillation.model_dump(mode="json")

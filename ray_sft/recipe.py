@@ -50,6 +50,13 @@ class Stage(Config):
                 "continual: ewc holds the weights of the whole model, of which an adapter trains "
                 "none. Leave ewc or adapter out"
             )
+        if self.train.tensor_parallel > 1 and (
+            self.adapter or (self.continual and self.continual.ewc)
+        ):
+            raise ValueError(
+                "train.tensor_parallel parts the weights of layers, which adapters and continual: "
+                "ewc need whole. Leave one of them out"
+            )
         if self.adapter and self.adapter.four_bit and self.train.compile:
             raise ValueError(
                 "adapter: four_bit unpacks weights where layers run, which compiled layers cannot "

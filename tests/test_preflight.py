@@ -120,6 +120,21 @@ def test_every_stage_divides_what_it_says(stage, shares):
     assert found.optimizer == pytest.approx(whole * optimizer / 4)
 
 
+def test_workers_that_share_layers_hold_a_part_of_them_each():
+    size = model_size(TASKS[SequenceClassification]().model)
+    alone, shared = (
+        estimate_memory(
+            size,
+            Train(workers=2, tensor_parallel=parts, zero_stage=0),
+            longest=8,
+            has_token_logits=False,
+        )
+        for parts in (1, 2)
+    )
+    embeddings = 4 * size.vocab_size * size.hidden_size
+    assert shared.weights == shared.gradients == (alone.weights + embeddings) // 2
+
+
 def test_what_is_held_in_four_bits_takes_an_eighth():
     model, adapter = tiny_decoder(), Lora(rank=2, four_bit=True)
     num_packed, whole = adapter.num_packed(model), model_size(model).num_parameters

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ray_sft.core import Config
-from ray_sft.training.balancing import AnyBalancing
+from ray_sft.training.balancing import AnyBalancing, GradNorm
 
 __all__ = ["Train"]
 
@@ -71,6 +71,9 @@ class Train(Config):
     offload_dir: str = ""
     """A folder on a fast disk (NVMe) that takes what is offloaded, where memory is short, too
     (stage 3); it needs libaio."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """How many workers share each layer, every one with a part of its weights (DeepSpeed AutoTP):
+    for models of which one GPU cannot hold a layer's work. They are to be of one machine."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of matrix products; weights stay fp32. ``auto``: bf16 where it is fast."""
     workers: int = Field(default=2, ge=1)
@@ -103,6 +106,26 @@ class Train(Config):
         if self.window and not self.steps:
             raise ValueError("window: rows that are streamed do not end; say by steps when to")
         return self
+
+    @model_validator(mode="after")
+    def _can_share_layers(self) -> Self:
+        if self.tensor_parallel == 1:
+            return self
+        if self.workers % self.tensor_parallel:
+            raise ValueError(
+                f"tensor_parallel: {self.workers} workers cannot be groups of "
+                f"{self.tensor_parallel}"
+            )
+        if self.compile or self.offload != "none":
+            raise ValueError("tensor_parallel: leave compile and offload out")
+        if isinstance(self.balance, GradNorm):
+            raise ValueError("tensor_parallel: GradNorm reads a layer whole; balance: uncertainty")
+        return self
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of the model read rows of their own."""
+        return self.workers // self.tensor_parallel
 
     @model_validator(mode="after")
     def _can_be_offloaded(self) -> Self:

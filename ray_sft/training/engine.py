@@ -20,9 +20,11 @@ import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from deepspeed.checkpoint import ds_to_universal
+from deepspeed.module_inject.layers import TensorParallel_Layer
 from filelock import FileLock
 from torch.utils import cpp_extension
 
+from ray_sft.core import TrainingError
 from ray_sft.training.config import Train
 
 __all__ = ["Engine", "compile_operators", "deepspeed_config", "resolve_precision"]
@@ -70,10 +72,12 @@ def deepspeed_config(
     Gradients are accumulated by us (``managed_gradient_accumulation``: false): the number of
     micro-batches is ours, and `Engine.step` is called once a step.
     """
+    parted = train.tensor_parallel > 1
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": train.gradient_accumulation,
-        "train_batch_size": train.gradient_accumulation * world_size,
+        # left out where ranks share layers: DeepSpeed then counts ranks here and replicas there
+        **({} if parted else {"train_batch_size": train.gradient_accumulation * world_size}),
         "managed_gradient_accumulation": False,
         "gradient_clipping": train.max_gradient_norm,
         "zero_allow_untested_optimizer": True,
@@ -93,6 +97,7 @@ def deepspeed_config(
             "stage3_gather_16bit_weights_on_model_save": False,
             **_offloaded(train),
         },
+        **({"tensor_parallel": {"autotp_size": train.tensor_parallel}} if parted else {}),
         # torch's fused AdamW updates what lies in memory as fast, and needs no compiler
         "zero_force_ds_cpu_optimizer": False,
         "checkpoint": {"tag_validation": "Fail", "load_universal": False},
@@ -120,6 +125,7 @@ class Engine:
         """Wraps ``module``, which already lies on its device."""
         compile_operators()
         self.rank, self.world_size = dist.get_rank(), world_size
+        self._tensor_parallel = train.tensor_parallel
         self.precision = precision
         optimizer = torch.optim.AdamW(
             list(_parameter_groups(module, train.weight_decay)),
@@ -144,7 +150,8 @@ class Engine:
 
     def backward(self, loss_sum: torch.Tensor, *, global_targets: float) -> None:
         """Adds the gradient of a micro-batch of a step with ``global_targets`` targets."""
-        scaled = loss_sum * (self.world_size / max(1.0, global_targets))
+        replicas = self.world_size // self._tensor_parallel
+        scaled = loss_sum * (replicas / max(1.0, global_targets))
         self._engine.backward(scaled, scale_wrt_gas=False)
 
     def step(self, learning_rate: float) -> float | None:
@@ -161,15 +168,25 @@ class Engine:
             str(folder), tag=_CHECKPOINT_TAG, client_state={"run": progress}, save_latest=False
         )
         if self.rank == 0:
-            (folder / _WORLD).write_text(json.dumps({"world_size": self.world_size}))
+            world = {"world_size": self.world_size, "tensor_parallel": self._tensor_parallel}
+            (folder / _WORLD).write_text(json.dumps(world))
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Restores the state that `save` wrote; returns the ``progress`` that was given to it.
 
         State that so many ranks have written is brought into DeepSpeed's universal form where it
         is read by another number of them. Every rank must call it.
+
+        Raises:
+            TrainingError: layers were shared, and the number of ranks is another one.
         """
-        saved = json.loads((folder / _WORLD).read_text())["world_size"]
+        world = json.loads((folder / _WORLD).read_text())
+        saved, parts = world["world_size"], world.get("tensor_parallel", 1)
+        if saved != self.world_size and max(parts, self._tensor_parallel) > 1:
+            raise TrainingError(
+                f"the checkpoint was written by {saved} workers of which {parts} share each layer, "
+                f"and is read by {self.world_size}. Set train.workers: {saved}."
+            )
         tag = _CHECKPOINT_TAG
         if saved != self.world_size and self._engine.zero_optimization_stage() > 0:
             tag = f"{_CHECKPOINT_TAG}-universal"
@@ -191,8 +208,21 @@ class Engine:
         with deepspeed.zero.GatheredParameters(parameters, enabled=partitioned):
             return {
                 name: tensor.detach().to("cpu", copy=True).contiguous()
-                for name, tensor in module.state_dict().items()
+                for name, tensor in (module.state_dict() | _joined(module)).items()
             }
+
+
+def _joined(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The whole weights of the layers that are shared by ranks."""
+    whole: dict[str, torch.Tensor] = {}
+    for prefix, layer in module.named_modules():
+        if isinstance(layer, TensorParallel_Layer):
+            own = dict(layer.named_parameters(recurse=False))
+            # copies, for DeepSpeed puts what it gathers in their place
+            copies = [parameter.detach().clone() for parameter in own.values()]
+            layer.gather_params(copies)
+            whole |= {f"{prefix}.{name}": copy for name, copy in zip(own, copies, strict=True)}
+    return whole
 
 
 def _make_universal(source: Path, target: Path) -> None:

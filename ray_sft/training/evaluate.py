@@ -20,30 +20,33 @@ def evaluate_sharded(
     head: str = "",
     max_batch_tokens: int,
     precision: str,
+    tensor_parallel: int = 1,
 ) -> dict[str, float]:
     """The task's metrics over ``examples``, the same on every rank.
 
     ``head`` names the task's output where ``module`` has several.
 
     Batches go to ranks in turn. A rank without a batch left runs the first one again and does not
-    count it: under ZeRO-3 every rank must run the model equally often.
+    count it: under ZeRO-3 every rank must run the model equally often. So many ranks as are
+    ``tensor_parallel`` run each batch together, and the first of them counts it.
     """
-    rank, world_size = dist.get_rank(), dist.get_world_size()
+    replica, place = divmod(dist.get_rank(), tensor_parallel)
+    replicas = dist.get_world_size() // tensor_parallel
     device = next(module.parameters()).device
     runner: Runner = TorchRunner(module, device=str(device))
     if head:
         runner = HeadRunner(runner, head)
     batches = plan_batches([e.length for e in examples], max_batch_tokens=max_batch_tokens)
     metrics = task.metrics()
-    for first in range(0, len(batches), world_size):
-        index = first + rank
+    for first in range(0, len(batches), replicas):
+        index = first + replica
         counts = index < len(batches)
         chosen = [examples[position] for position in batches[index if counts else 0]]
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             outputs = task.predict(runner, task.collate(chosen, processor))
-        if counts:
+        if counts and place == 0:
             metrics.update(task.decode(outputs, chosen, processor), chosen)
-    gathered = [task.metrics() for _ in range(world_size)]
+    gathered = [task.metrics() for _ in range(dist.get_world_size())]
     dist.all_gather_object(gathered, metrics)
     merged = task.metrics()
     for part in gathered:

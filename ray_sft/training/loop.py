@@ -76,6 +76,8 @@ class Loop:
         torch.set_num_threads(job.threads)
         self.job, self.tasks, self.train = job, job.tasks, job.train
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.replica = self.rank // self.train.tensor_parallel
+        self.replicas = self.world_size // self.train.tensor_parallel
         self.device, self._append, self._save, self._note = device, report, save, note
         self.processor: Processor = load_processor(job.processor)
         folders = {name: Path(folder) for name, folder in job.data_dirs.items()}
@@ -128,9 +130,9 @@ class Loop:
     def _step(self, step: int, samples: Array, *, epoch: int = 0, waited_s: float = 0.0) -> None:
         began = time.monotonic()
         self._note(step, "reads rows")
-        planned = self.epochs.batches.planned(samples, world_size=self.world_size)
+        planned = self.epochs.batches.planned(samples, world_size=self.replicas)
         batches = self.epochs.batches.of_rank(
-            planned, epoch=epoch, rank=self.rank, world_size=self.world_size
+            planned, epoch=epoch, rank=self.replica, world_size=self.replicas
         )
         data_wait_s = waited_s + time.monotonic() - began
         self._note(step, "waits for the others")
@@ -139,7 +141,7 @@ class Loop:
         weights = self.weights.now()
         parts = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in targets}
         for index, (name, batch) in enumerate(batches):
-            # dropout depends on seed, step, rank and micro-batch alone: a resumed run repeats it
+            # dropout depends on seed, step, replica and micro-batch alone: a resumed run repeats it
             torch.manual_seed(self._dropout_seed(step, index))
             loss = self._loss_fns[name](self._to_device(batch))
             with self.weights.counting(name):
@@ -186,9 +188,9 @@ class Loop:
         return counts
 
     def _over_ranks(self, figures: Mapping[str, float | torch.Tensor]) -> dict[str, float]:
-        """The sum of each task's figure over all ranks."""
+        """The sum of each task's figure over all replicas, whose ranks have the same one."""
         parts = [torch.as_tensor(part, device=self.device) for part in figures.values()]
-        total = torch.stack(parts).double()
+        total = torch.stack(parts).double() / self.train.tensor_parallel
         dist.all_reduce(total)
         return dict(zip(figures, total.tolist(), strict=True))
 
@@ -212,7 +214,7 @@ class Loop:
         )
 
     def _dropout_seed(self, step: int, index: int) -> int:
-        sequence = np.random.SeedSequence((self.train.seed, step, self.rank, index))
+        sequence = np.random.SeedSequence((self.train.seed, step, self.replica, index))
         return int(sequence.generate_state(1)[0])
 
     def _to_device(self, batch: Batch) -> TensorBatch:
@@ -266,6 +268,7 @@ class Loop:
             head=name if uses_heads(self.tasks) else "",
             max_batch_tokens=max(4096, store.summary().longest),
             precision=self.engine.precision,
+            tensor_parallel=self.train.tensor_parallel,
         )
 
     def _report(self, record: dict[str, Any]) -> None:

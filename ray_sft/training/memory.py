@@ -81,20 +81,23 @@ def estimate_memory(
         zero_stage: in place of the one of ``train``.
     """
     stage = train.zero_stage if zero_stage is None else zero_stage
-    part = 1 / train.workers
-    moments = 2 * _FP32 * size.num_trained
-    copy = _FP32 * size.num_trained if stage else 0
-    parted = _FP32 * (size.num_parameters - size.num_packed) * (part if stage >= 3 else 1)
+    part, parts = 1 / train.replicas, train.tensor_parallel
+    embeddings = size.vocab_size * size.hidden_size  # which workers do not share
+    num_trained = min(size.num_trained, embeddings) + max(0, size.num_trained - embeddings) // parts
+    num_own = embeddings + (size.num_parameters - size.num_packed - embeddings) // parts
+    moments = 2 * _FP32 * num_trained
+    copy = _FP32 * num_trained if stage else 0
+    held = _FP32 * num_own * (part if stage >= 3 else 1)
     return MemoryEstimate(
-        weights=round(parted + size.num_packed * BITS_PER_WEIGHT / 8),
-        gradients=round(_FP32 * size.num_trained * (part if stage >= 2 else 1)),
+        weights=round(held + size.num_packed * BITS_PER_WEIGHT / 8),
+        gradients=round(_FP32 * num_trained * (part if stage >= 2 else 1)),
         optimizer=round((moments + copy) * (part if stage >= 1 else 1)),
         activations=_activations(size, train, longest, has_token_logits=has_token_logits),
     )
 
 
 def _activations(size: ModelSize, train: Train, longest: int, *, has_token_logits: bool) -> int:
-    tokens = max(longest, train.tokens_per_step // (train.workers * train.gradient_accumulation))
+    tokens = max(longest, train.tokens_per_step // (train.replicas * train.gradient_accumulation))
     bytes_each = 2 if train.precision == "bf16" else _FP32
     # eq. 2 counts 34 h + 5 a s bytes a token and layer where numbers have two bytes
     of_layer = (34 * size.hidden_size + 5 * size.num_heads * longest) * bytes_each // 2

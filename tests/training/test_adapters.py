@@ -12,7 +12,7 @@ from ray_sft.evaluation import evaluate
 from ray_sft.inference import TorchRunner
 from ray_sft.models import Lora, load_model, load_processor
 from tests.factories import ADAPTERS
-from tests.training.worlds import make_loop, records, run_world
+from tests.training.worlds import make_loop, records, run_world, train_twice
 
 TABLE = "bert.embeddings.word_embeddings.weight"
 
@@ -63,15 +63,6 @@ def test_saved_weights_are_the_models_own_and_answer_as_the_trained_ones(
         figures = evaluate(tiny_encoder.task, TorchRunner(model), processor, examples)
         last = records(tmp_path / name, "evaluation")[-1]
         assert figures["loss"] == pytest.approx(last["loss"], abs=1e-4), name
-
-
-def train_twice(rank, job, out_dir):
-    """A whole run, and one that goes on from its middle, in the same processes."""
-    del rank
-    loop = make_loop(job, out_dir / "whole")
-    loop.run()
-    loop.engine._engine.destroy()
-    make_loop(job, out_dir / "rest").run(out_dir / "whole" / "step-3")
 
 
 @pytest.mark.timeout(120)

@@ -93,6 +93,17 @@ def test_offloaded_state_gives_the_same_gradient(tiny_decoder, tmp_path: Path):
     check_gradients(runs, cases, tmp_path)
 
 
+@pytest.mark.timeout(240)
+def test_layers_that_workers_share_give_the_same_gradient(
+    tiny_decoder, tiny_encoder, tiny_translator, tmp_path: Path
+):
+    """Two replicas of two workers each."""
+    runs = {"decoder": tiny_decoder, "encoder": tiny_encoder, "translator": tiny_translator}
+    cases = cases_of(runs, [{}], workers=4, tensor_parallel=2)
+    run_world(gradients, 4, cases, tmp_path)
+    check_gradients(runs, cases, tmp_path)
+
+
 @pytest.mark.gpu
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("setting", ["compile", "activation_checkpointing"])

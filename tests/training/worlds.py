@@ -89,6 +89,15 @@ def train(rank: int, job: Job, out_dir: Path, checkpoint: Path | None = None) ->
     make_loop(job, out_dir).run(checkpoint)
 
 
+def train_twice(rank: int, job: Job, out_dir: Path) -> None:
+    """A whole run, and one that goes on from its middle, in the same processes."""
+    del rank
+    loop = make_loop(job, out_dir / "whole")
+    loop.run()
+    loop.engine._engine.destroy()
+    make_loop(job, out_dir / "rest").run(out_dir / "whole" / "step-3")
+
+
 def records(out_dir: Path, event: str) -> list[dict]:
     """What rank 0 reported."""
     lines = [json.loads(line) for line in (out_dir / "records.jsonl").read_text().splitlines()]
