@@ -1,6 +1,7 @@
 """Runs the real loop in real processes over gloo, without Ray, and reports what it did."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -20,6 +22,8 @@ from ray_sft.data.shards import write_shard
 from ray_sft.tasks import AnyTask
 from ray_sft.training.job import Job
 from ray_sft.training.loop import Loop
+
+_LIBRARIES = ["tests.training.worlds", "deepspeed", "transformers"]
 
 
 def free_port() -> int:
@@ -41,9 +45,17 @@ def write_shards(task: AnyTask, processor_dir: Path, rows: Sequence[dict], out_d
 def run_world(
     function: Callable[..., None], world_size: int, *args: Any, device: str = "cpu"
 ) -> None:
-    """Calls ``function(rank, *args)`` in ``world_size`` processes that form a group."""
+    """Calls ``function(rank, *args)`` in ``world_size`` processes that form a group.
+
+    On CPUs they are forked from a server that has imported the libraries, which takes a process of
+    its own eight seconds.
+    """
     joined = (world_size, free_port(), device, function, args)
-    mp.spawn(_join, args=joined, nprocs=world_size)
+    multiprocessing.set_forkserver_preload(_LIBRARIES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DS_ACCELERATOR", device)  # which DeepSpeed reads when it is imported
+        method = "forkserver" if device == "cpu" else "spawn"
+        mp.start_processes(_join, args=joined, nprocs=world_size, start_method=method)
 
 
 def _join(
