@@ -161,27 +161,30 @@ class WindowWriter:
         Raises:
             DataError: it cannot be read or written, or none of its rows be used.
         """
+        try:
+            return self._write(number)
+        except BaseException as error:
+            self._passes = None  # it stands within a window, or cannot be read on
+            if isinstance(error, DataError):
+                where = f"data '{self._stream.source.title}', window {number + 1}"
+                raise DataError(f"{where}: {error}") from None
+            raise
+
+    def _write(self, number: int) -> SplitSummary:
         stream, passes = self._stream, self._at(number)
         is_first_pass = passes.passes == 0
         folder = stream.window(number)
         if number:
             shutil.rmtree(folder, ignore_errors=True)
-        try:
-            write_shards(folder, self._tables(passes))
-            removed = unwanted_rows(folder, stream.eval_dir, stream.quality)
-            summary = write_index(folder, removed=removed)
-        except BaseException as error:
-            self._passes = None  # it stands within a window
-            if isinstance(error, DataError):
-                where = f"data '{stream.source.title}', window {number + 1}"
-                raise DataError(f"{where}: {error}") from None
-            raise
-        if number and is_first_pass and summary.num_rejected + summary.num_rejected_copies:
-            kept = stream.folder / _LATER / _REJECTED
-            with writing_to(kept):
+        write_shards(folder, self._tables(passes))
+        removed = unwanted_rows(folder, stream.eval_dir, stream.quality)
+        summary = write_index(folder, removed=removed)
+        with writing_to(folder):
+            if number and is_first_pass and summary.num_rejected + summary.num_rejected_copies:
+                kept = stream.folder / _LATER / _REJECTED
                 kept.mkdir(exist_ok=True)
                 shutil.copyfile(folder / INDEX / "rejected.parquet", kept / f"{number:08}.parquet")
-        write_whole(folder / _MARK, summary.model_dump_json())
+            write_whole(folder / _MARK, summary.model_dump_json())
         return summary
 
     def _at(self, number: int) -> _Passes:
