@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from tests.apps.foreign_service import ForeignService
-from tests.apps.serving import free_port, wait_until
+from tests.apps.serving import free_port
 from tests.apps.visit import Visit, start_browser
+from tests.waiting import wait_until
 
 LAUNCH = (
     "import sys; from apps.main import launch; "

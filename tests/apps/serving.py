@@ -2,14 +2,15 @@
 
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
 
-__all__ = ["free_port", "serving", "wait_until"]
+from tests.waiting import wait_until
+
+__all__ = ["free_port", "serving"]
 
 
 def free_port() -> int:
@@ -18,14 +19,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Returns when ``condition`` holds."""
-    ends_at = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < ends_at, "did not happen in time"
-        time.sleep(0.01)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from apps.replies.monitor import Alerts
 from tests.apps.foreign_assistant import ForeignAssistant
 from tests.apps.foreign_monitor import ForeignMonitor
 from tests.apps.foreign_recommender import ForeignRecommender
-from tests.apps.serving import wait_until
+from tests.waiting import wait_until
 
 
 def _client(service, **options):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.apps.foreign_assistant import DELIVERY, NOTHING, ForeignAssistant
-from tests.apps.serving import wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture

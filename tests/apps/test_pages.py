@@ -8,8 +8,8 @@ import pytest
 
 from tests.apps.conftest import answers
 from tests.apps.foreign_monitor import ForeignMonitor
-from tests.apps.serving import wait_until
 from tests.apps.visit import Visit
+from tests.waiting import wait_until
 
 TABS = ("Customer service", "Opinion monitor", "Recommendations")
 

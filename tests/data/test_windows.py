@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -21,6 +20,7 @@ from ray_sft.data.rows import split_position
 from ray_sft.data.windows import Stream, WindowFeed, Windows, WindowWriter
 from ray_sft.models import train_tokenizer
 from ray_sft.tasks import SequenceClassification
+from tests.waiting import wait_until
 
 TASK = SequenceClassification(labels=("bill", "card"), max_length=32)
 BAD = {7, 30, 31}
@@ -226,13 +226,6 @@ def test_the_data_stage_encodes_the_first_window_alone(folder, tmp_path):
     assert len(SampleStore(tmp_path / "train")) == 11
 
 
-def eventually(condition, *, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
-
-
 @pytest.fixture
 def feed_of():
     """Starts feeds, and ends them with the test."""
@@ -251,13 +244,13 @@ def test_windows_are_written_ahead_and_removed_behind(folder, tmp_path, feed_of)
     made = stream(folder, tmp_path, rows=10)
     windows = feed_of(made)
     assert windows.open(0) == tmp_path
-    eventually(lambda: made.has(1) and made.has(2))
+    wait_until(lambda: made.has(1) and made.has(2), timeout_s=60)
     assert not made.window(3).exists()
     shards = windows.open(1)
     assert np.asarray(SampleStore(shards).positions).tolist() == [1 << 40, *_file(2, 0, 9)]
-    eventually(lambda: made.has(3))
+    wait_until(lambda: made.has(3), timeout_s=60)
     windows.release(3)
-    eventually(lambda: not made.window(2).exists())
+    wait_until(lambda: not made.window(2).exists(), timeout_s=60)
     assert made.has(3)
     # and one that was removed is written again
     assert len(SampleStore(windows.open(1))) == 10

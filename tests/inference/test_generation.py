@@ -1,5 +1,4 @@
 import asyncio
-import time
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from ray_sft.inference import (
 )
 from ray_sft.models import load_model
 from ray_sft.tasks.causal_language_model import Message, encode_prompt
+from tests.waiting import wait_until
 
 NUM_TOKENS = 40
 
@@ -40,13 +40,6 @@ def read(stream) -> str:
 
 def reply(engine, prompt, **options) -> str:
     return read(engine.submit(GenerationRequest(prompt, NUM_TOKENS, **options)))
-
-
-def wait_for(condition, *, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def test_greedy_text_is_that_of_transformers(decoder, engine, processor, prompts):
@@ -155,7 +148,7 @@ def test_a_full_queue_refuses_and_cancelling_makes_room(onnx_decoder, prompts):
             engine.submit(GenerationRequest(prompts[0], 1))
         for stream in (running, *waiting):
             stream.cancel()
-        wait_for(lambda: engine.num_active == engine.num_queued == 0)
+        wait_until(lambda: engine.num_active == engine.num_queued == 0)
         list(running)  # what had arrived, then the end; it does not hang
         *_, last = engine.submit(GenerationRequest(prompts[0], 3))
         assert last.num_tokens == 3
@@ -178,7 +171,7 @@ def test_a_reader_that_is_cancelled_frees_its_slot(engine, prompts):
             await reader
 
     asyncio.run(leave_early())
-    wait_for(lambda: engine.num_active == 0)
+    wait_until(lambda: engine.num_active == 0)
 
 
 def test_a_failure_of_the_engine_reaches_every_reader(onnx_decoder, prompts):

@@ -2,7 +2,6 @@
 
 import logging
 import struct
-import time
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +15,7 @@ from ray_sft.core import ConfigError
 from ray_sft.training import AnyTracker
 from ray_sft.training.trackers import Followers, Mlflow, Tensorboard, TrackedRun, Tracker, Wandb
 from tests.training.worlds import free_port
+from tests.waiting import wait_until
 
 KINDS = [Tensorboard, *get_args(get_args(AnyTracker)[0])]
 STEPS = {1: 3.5, 2: 2.5, 3: 1.5}
@@ -111,10 +111,8 @@ def test_a_run_that_goes_on_is_one_run_with_all_its_figures(kind, run, tmp_path)
         for step, loss in STEPS.items():
             followers.write("step", step, {"loss": loss, "num_tokens": 60.0})
         followers.write("evaluation", 3, {"accuracy": 0.5})
-    deadline = time.monotonic() + 20  # wandb's own process closes its file after the run's end
-    while READ[kind](tmp_path) != STEPS and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert READ[kind](tmp_path) == STEPS
+    # wandb's own process closes its file after the run's end
+    wait_until(lambda: READ[kind](tmp_path) == STEPS, timeout_s=20)
     if kind is Mlflow:
         found = only_run(tmp_path)
         assert (found.info.status, found.info.run_name) == ("FINISHED", "bank/trained")

@@ -1,0 +1,16 @@
+"""Waiting for what happens elsewhere, not for longer than a test may."""
+
+import time
+from collections.abc import Callable
+
+__all__ = ["wait_until"]
+
+
+def wait_until(
+    condition: Callable[[], object], *, timeout_s: float = 10.0, every_s: float = 0.01
+) -> None:
+    """Returns when ``condition`` holds; fails where that takes too long."""
+    ends_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends_at, "it did not happen in time"
+        time.sleep(every_s)
