@@ -171,7 +171,7 @@ class Pipeline:
         rate = learning_rate or stage.train.learning_rate
         changes = {"epochs": epochs, "steps": steps, "learning_rate": rate}
         # of a stream, the first window is there; of layers, whole ones are compared
-        changes |= {"window": 0, "tensor_parallel": 1}
+        changes |= {"window": 0, "tensor_parallel": 1, "sequence_parallel": 1}
         # compiled layers would not tell their outputs, which are compared with the teacher's
         train = stage.train.model_copy(update=changes | {"compile": False})
         settings = train.decisive(), distillation.model_dump(mode="json")

@@ -17,6 +17,8 @@ from ray_sft.training import AnyTracker, Continual, Train, Tune
 __all__ = ["EarlierStage", "Recipe", "Stage", "load_recipe"]
 
 _TASK_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+_OF_TOKENS = ("label_smoothing", "focal_loss")
+"""Objectives that look at each token by itself."""
 _OWN_MODEL = ("causal_lm", "masked_lm", "seq2seq_lm")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -83,6 +85,23 @@ class Stage(Config):
             raise ValueError(f"train.task_weights: '{unknown[0]}' is no task of the stage")
         if self.train.balance and len(self.tasks) == 1:
             raise ValueError("train.balance: there is only one task; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _sequences_can_be_shared(self) -> Self:
+        if self.train.sequence_parallel == 1:
+            return self
+        if any(task.head != "causal_lm" for task in self.tasks.values()):
+            raise ValueError(
+                "train.sequence_parallel parts the rows of causal_language_model alone. Leave it "
+                "out"
+            )
+        whole = [one.kind for one in self.objectives if one.kind not in _OF_TOKENS]
+        if whole or self.continual:
+            raise ValueError(
+                f"train.sequence_parallel: {', '.join(whole) or 'continual'} looks at whole texts, "
+                "of which a worker has a part. Leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

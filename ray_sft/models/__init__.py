@@ -45,6 +45,7 @@ from ray_sft.models.load import (
     opened_bundle,
 )
 from ray_sft.models.segmented import use_segmented_attention
+from ray_sft.models.shared_sequence import SharedSequence, part_of, sharing
 from ray_sft.models.unpadded import leave_out_padding
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "Lora",
     "ModelSource",
     "RsLora",
+    "SharedSequence",
     "check_model",
     "checkpoint_activations",
     "compile_layers",
@@ -78,10 +80,12 @@ __all__ = [
     "locate",
     "model_config",
     "opened_bundle",
+    "part_of",
     "save_from_scratch",
     "save_grown",
     "save_tiny_llama",
     "save_with_tokens",
+    "sharing",
     "tiny_llama_config",
     "tiny_pegasus_config",
     "train_tokenizer",

@@ -17,6 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ray_sft.core import ConfigError, reason_of
+from ray_sft.models.shared_sequence import own_heads, own_tokens, shared_sequence
 
 __all__ = ["use_segmented_attention"]
 
@@ -77,6 +78,12 @@ def _attend(
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each sequence, shape (batch, tokens, heads, dim)."""
+    if attention_mask is None and (shared := shared_sequence()):
+        query, key, value = own_heads(shared, query_BHTD, key_BKTD, value_BKTD)
+        found_BTHD = _apart(
+            query, key, value, shared.position_ids, dropout=dropout, scaling=scaling
+        )
+        return own_tokens(shared, found_BTHD), None
     if attention_mask is not None:
         attended: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module,
@@ -94,7 +101,22 @@ def _attend(
             f"{type(module).__name__} does not tell where packed sequences begin. "
             "Set train.packing: false."
         )
-    lengths_B = _segment_lengths(position_ids, num_rows=len(query_BHTD))
+    return _apart(
+        query_BHTD, key_BKTD, value_BKTD, position_ids, dropout=dropout, scaling=scaling
+    ), None
+
+
+def _apart(
+    query_BHTD: torch.Tensor,
+    key_BKTD: torch.Tensor,
+    value_BKTD: torch.Tensor,
+    position_ids_BT: torch.Tensor,
+    *,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Every sequence by itself, (batch, tokens, heads, dim)."""
+    lengths_B = _segment_lengths(position_ids_BT, num_rows=len(query_BHTD))
     if len(widths := {length for lengths in lengths_B for length in lengths}) == 1:
         (width,) = widths  # as a batch of sequences, at once
         several = (
@@ -102,7 +124,7 @@ def _attend(
             for tensor in (query_BHTD, key_BKTD, value_BKTD)
         )
         found = _causal(*several, dropout=dropout, scaling=scaling).transpose(1, 2)
-        return found.reshape(len(query_BHTD), -1, *found.shape[2:]), None
+        return found.reshape(len(query_BHTD), -1, *found.shape[2:])
     # split and unbind, not slices: the backward pass of a slice fills a whole tensor with zeros
     rows = [
         torch.cat(
@@ -120,7 +142,7 @@ def _attend(
             strict=True,
         )
     ]
-    return torch.cat(rows).transpose(1, 2).contiguous(), None
+    return torch.cat(rows).transpose(1, 2).contiguous()
 
 
 def _causal(

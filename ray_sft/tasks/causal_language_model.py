@@ -152,7 +152,10 @@ class CausalLanguageModel(LanguageModelTask):
         return bool((example.arrays["labels"][1:] != IGNORED).any())
 
     def loss(self, model: torch.nn.Module, batch: TensorBatch) -> Loss:
-        """Summed cross-entropy of each target given what comes before it."""
+        """Summed cross-entropy of each target given what comes before it.
+
+        ``labels`` may be one more than the tokens, where those are a part of a longer sequence.
+        """
         is_target_BT = batch["labels"][:, 1:] != IGNORED
         targets_N = batch["labels"][:, 1:][is_target_BT]
         inputs: dict[str, Any] = {name: batch[name] for name in batch if name != "labels"}
@@ -163,7 +166,8 @@ class CausalLanguageModel(LanguageModelTask):
             logits_KV = model(**inputs, logits_to_keep=places_K).logits[0]
         else:
             logits_BTV = model(**inputs).logits
-            logits_KV = logits_BTV[:, :-1][is_target_BT] if len(targets_N) else logits_BTV[0]
+            predicting_BTV = logits_BTV[:, : is_target_BT.shape[1]]
+            logits_KV = predicting_BTV[is_target_BT] if len(targets_N) else logits_BTV[0]
         logits_NV = logits_KV[: len(targets_N)].float()
         loss_sum = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="sum")
         loss_sum = loss_sum + 0.0 * logits_KV[:1, :1].float().sum()  # keeps the graph attached

@@ -16,6 +16,7 @@ _OF_THE_MACHINE = (
     "compile",
     "offload",
     "offload_dir",
+    "sequence_parallel",
     "device",
     "keep_checkpoints",
     "max_failures",
@@ -74,6 +75,9 @@ class Train(Config):
     tensor_parallel: int = Field(default=1, ge=1)
     """How many workers share each layer, every one with a part of its weights (DeepSpeed AutoTP):
     for models of which one GPU cannot hold a layer's work. They are to be of one machine."""
+    sequence_parallel: int = Field(default=1, ge=1)
+    """How many workers share each packed row, every one with a part of its tokens (Ulysses): for
+    texts too long for one GPU. Each must get the same number of attention heads."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of matrix products; weights stay fp32. ``auto``: bf16 where it is fast."""
     workers: int = Field(default=2, ge=1)
@@ -122,10 +126,30 @@ class Train(Config):
             raise ValueError("tensor_parallel: GradNorm reads a layer whole; balance: uncertainty")
         return self
 
+    @model_validator(mode="after")
+    def _can_share_sequences(self) -> Self:
+        if self.sequence_parallel == 1:
+            return self
+        if not self.packing:
+            raise ValueError("sequence_parallel parts packed rows: set packing: true")
+        if self.tensor_parallel > 1:
+            raise ValueError("sequence_parallel: leave tensor_parallel out")
+        if self.workers % self.sequence_parallel:
+            raise ValueError(
+                f"sequence_parallel: {self.workers} workers cannot be groups of "
+                f"{self.sequence_parallel}"
+            )
+        return self
+
+    @property
+    def sharers(self) -> int:
+        """How many workers run each micro-batch together."""
+        return self.tensor_parallel * self.sequence_parallel
+
     @property
     def replicas(self) -> int:
-        """How many copies of the model read rows of their own."""
-        return self.workers // self.tensor_parallel
+        """How many groups of workers read rows of their own."""
+        return self.workers // self.sharers
 
     @model_validator(mode="after")
     def _can_be_offloaded(self) -> Self:

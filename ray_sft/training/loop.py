@@ -21,14 +21,17 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from ray_sft.core import TrainingError
+from ray_sft.core import ConfigError, TrainingError
 from ray_sft.data import Rows, SampleStore, num_positions
 from ray_sft.models import (
+    SharedSequence,
     checkpoint_activations,
     compile_layers,
     leave_out_padding,
     load_processor,
     load_tasks,
+    part_of,
+    sharing,
     use_segmented_attention,
     uses_heads,
 )
@@ -76,8 +79,9 @@ class Loop:
         torch.set_num_threads(job.threads)
         self.job, self.tasks, self.train = job, job.tasks, job.train
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.replica = self.rank // self.train.tensor_parallel
-        self.replicas = self.world_size // self.train.tensor_parallel
+        self.replica = self.rank // self.train.sharers
+        self.replicas = self.world_size // self.train.sharers
+        self.sharers = _group_of(self.train.sequence_parallel)
         self.device, self._append, self._save, self._note = device, report, save, note
         self.processor: Processor = load_processor(job.processor)
         folders = {name: Path(folder) for name, folder in job.data_dirs.items()}
@@ -92,6 +96,11 @@ class Loop:
         # a teacher's layers are compared with the student's, position by position
         leaves_out = not (self.train.packing or job.distillation) and leave_out_padding(module)
         self.is_unpadded = joins_rows or leaves_out
+        if self.sharers and not joins_rows:
+            raise ConfigError(
+                f"train.sequence_parallel: attention of {type(module).__name__} looks through "
+                "windows that slide, which workers cannot share. Leave it out."
+            )
         self.epochs = Epochs(job, processor=self.processor, joins_rows=joins_rows)
         if self.train.compile:
             compile_layers(module)
@@ -134,6 +143,7 @@ class Loop:
         batches = self.epochs.batches.of_rank(
             planned, epoch=epoch, rank=self.replica, world_size=self.replicas
         )
+        batches, shared = self._own_parts(batches)
         data_wait_s = waited_s + time.monotonic() - began
         self._note(step, "waits for the others")
         targets = self._over_ranks(self._count_targets(batches))
@@ -141,11 +151,13 @@ class Loop:
         weights = self.weights.now()
         parts = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in targets}
         for index, (name, batch) in enumerate(batches):
-            # dropout depends on seed, step, replica and micro-batch alone: a resumed run repeats it
+            # dropout depends on seed, step, place and micro-batch alone: a resumed run repeats it
             torch.manual_seed(self._dropout_seed(step, index))
-            loss = self._loss_fns[name](self._to_device(batch))
-            with self.weights.counting(name):
-                self.engine.backward(loss.loss_sum * weights[name], global_targets=targets[name])
+            with sharing(shared[index]):
+                loss = self._loss_fns[name](self._to_device(batch))
+                weighted = loss.loss_sum * weights[name]
+                with self.weights.counting(name):
+                    self.engine.backward(weighted, global_targets=targets[name])
             parts[name] += loss.loss_sum.detach().double()
         sums = self._over_ranks(parts)
         means = {name: sums[name] / max(1.0, targets[name]) for name in self.tasks}
@@ -178,6 +190,18 @@ class Loop:
             | ({} if self.weights.are_fixed else _by_task("weight", weights))
         )
 
+    def _own_parts(
+        self, batches: list[tuple[str, Batch]]
+    ) -> tuple[list[tuple[str, Batch]], list[SharedSequence | None]]:
+        """What this rank runs of each micro-batch, and what attention knows of the rest."""
+        if self.sharers is None:
+            return batches, [None] * len(batches)
+        size = self.train.sequence_parallel
+        found = [part_of(batch, place=self.rank % size, size=size) for _, batch in batches]
+        own = [(name, part) for (name, _), (part, _) in zip(batches, found, strict=True)]
+        positions = (torch.from_numpy(every).to(self.device) for _, every in found)
+        return own, [SharedSequence(self.sharers, size, every) for every in positions]
+
     def _num_positions(self, planned: Mapping[str, list[Rows]]) -> int:
         return sum(num_positions(every, self.epochs.samples.lengths) for every in planned.values())
 
@@ -188,7 +212,7 @@ class Loop:
         return counts
 
     def _over_ranks(self, figures: Mapping[str, float | torch.Tensor]) -> dict[str, float]:
-        """The sum of each task's figure over all replicas, whose ranks have the same one."""
+        """The sum of each task's figure, where ranks that share layers have the same one."""
         parts = [torch.as_tensor(part, device=self.device) for part in figures.values()]
         total = torch.stack(parts).double() / self.train.tensor_parallel
         dist.all_reduce(total)
@@ -214,7 +238,8 @@ class Loop:
         )
 
     def _dropout_seed(self, step: int, index: int) -> int:
-        sequence = np.random.SeedSequence((self.train.seed, step, self.replica, index))
+        place = self.rank // self.train.tensor_parallel
+        sequence = np.random.SeedSequence((self.train.seed, step, place, index))
         return int(sequence.generate_state(1)[0])
 
     def _to_device(self, batch: Batch) -> TensorBatch:
@@ -274,6 +299,14 @@ class Loop:
     def _report(self, record: dict[str, Any]) -> None:
         if self.rank == 0:
             self._append(record | {"elapsed_s": time.monotonic() - self.started})
+
+
+def _group_of(size: int) -> Any:
+    """The process group of the ranks that share a sequence with this one, or None."""
+    if size == 1:
+        return None
+    group, _ = dist.new_subgroups(group_size=size)  # type: ignore[no-untyped-call] # torch's
+    return group
 
 
 def _memory_bytes(device: torch.device) -> int:

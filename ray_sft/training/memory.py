@@ -81,7 +81,7 @@ def estimate_memory(
         zero_stage: in place of the one of ``train``.
     """
     stage = train.zero_stage if zero_stage is None else zero_stage
-    part, parts = 1 / train.replicas, train.tensor_parallel
+    part, parts = train.tensor_parallel / train.workers, train.tensor_parallel
     embeddings = size.vocab_size * size.hidden_size  # which workers do not share
     num_trained = min(size.num_trained, embeddings) + max(0, size.num_trained - embeddings) // parts
     num_own = embeddings + (size.num_parameters - size.num_packed - embeddings) // parts
@@ -98,6 +98,7 @@ def estimate_memory(
 
 def _activations(size: ModelSize, train: Train, longest: int, *, has_token_logits: bool) -> int:
     tokens = max(longest, train.tokens_per_step // (train.replicas * train.gradient_accumulation))
+    tokens = -(-tokens // train.sequence_parallel)
     bytes_each = 2 if train.precision == "bf16" else _FP32
     # eq. 2 counts 34 h + 5 a s bytes a token and layer where numbers have two bytes
     of_layer = (34 * size.hidden_size + 5 * size.num_heads * longest) * bytes_each // 2

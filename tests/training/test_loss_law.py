@@ -31,7 +31,8 @@ def cases_of(runs, settings, *, stages=(0, 1, 2, 3), **more):
     cases = {}
     for stage in stages:
         for kind, run in runs.items():
-            chosen = [*settings, {"packing": True}] if kind == "decoder" else settings
+            packs = kind == "decoder" and not more.get("packing")
+            chosen = [*settings, {"packing": True}] if packs else settings
             for number, setting in enumerate(chosen):
                 job = run.job(
                     zero_stage=stage,
@@ -100,6 +101,19 @@ def test_layers_that_workers_share_give_the_same_gradient(
     """Two replicas of two workers each."""
     runs = {"decoder": tiny_decoder, "encoder": tiny_encoder, "translator": tiny_translator}
     cases = cases_of(runs, [{}], workers=4, tensor_parallel=2)
+    run_world(gradients, 4, cases, tmp_path)
+    check_gradients(runs, cases, tmp_path)
+
+
+@pytest.mark.timeout(240)
+def test_sequences_that_workers_share_give_the_same_gradient(tiny_decoder, tmp_path: Path):
+    """Two replicas of two workers each, and four workers with two heads of keys and values."""
+    runs = {"decoder": tiny_decoder}
+    more = {"workers": 4, "packing": True}
+    settings = [{}, {"activation_checkpointing": True}]
+    cases = cases_of(runs, settings, sequence_parallel=2, **more)
+    four = cases_of(runs, [{}], stages=(2,), sequence_parallel=4, **more)
+    cases |= {f"{name}-four": case for name, case in four.items()}
     run_world(gradients, 4, cases, tmp_path)
     check_gradients(runs, cases, tmp_path)
 
