@@ -4,15 +4,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
+import torch
 
 from ray_sft.data import SampleStore
 from ray_sft.models import empty_model, load_processor
 from ray_sft.ready_stage import ReadyStage
 from ray_sft.tasks import IGNORED, AnyTask, Array, Example, Processor
 from ray_sft.tasks.control_tokens import control_tokens
+from ray_sft.training import Train
+from ray_sft.training.deepspeed_config import deepspeed_config, resolve_precision
 from ray_sft.training.memory import MemoryEstimate, estimate_memory, model_size
 
 __all__ = ["Preflight", "Rendered", "preflight"]
@@ -45,6 +49,8 @@ class Preflight:
     """Of a worker, by ZeRO stage."""
     machine_bytes: int
     """The memory of this machine."""
+    deepspeed: dict[str, Any]
+    """What DeepSpeed would be given here."""
 
 
 def preflight(ready: ReadyStage) -> Preflight:
@@ -68,7 +74,19 @@ def preflight(ready: ReadyStage) -> Preflight:
             f"this machine has {machine / 1e9:.1f} GB. Lower train.tokens_per_step, raise "
             "train.gradient_accumulation or train.zero_stage, or use a cluster."
         )
-    return Preflight(tuple(warnings), tuple(rendered), memory, machine)
+    return Preflight(
+        tuple(warnings), tuple(rendered), memory, machine, _deepspeed(ready.stage.train)
+    )
+
+
+def _deepspeed(train: Train) -> dict[str, Any]:
+    """Of a run on this machine, or on the GPUs that the recipe asks for."""
+    has_gpu = torch.cuda.is_available()
+    on_gpu = train.device == "cuda" or (train.device == "auto" and has_gpu)
+    device = torch.device("cuda" if on_gpu else "cpu")
+    known = has_gpu or not on_gpu
+    precision = resolve_precision(train, device=device) if known else train.precision
+    return deepspeed_config(train, precision=precision, world_size=train.workers, device=device)
 
 
 def _spread(total: int, count: int) -> list[int]:

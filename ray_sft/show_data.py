@@ -42,7 +42,7 @@ def show_data(console: Console, reports: Sequence[StageReport], rejected: Path) 
 
 
 def show_preflight(console: Console, stage: str, found: Preflight, *, zero_stage: int) -> None:
-    """Examples with what is learned of them, the memory of a worker, and what looks wrong.
+    """Examples with what is learned of them, memory, DeepSpeed's settings, and what looks wrong.
 
     Args:
         console: where to print.
@@ -66,6 +66,7 @@ def show_preflight(console: Console, stage: str, found: Preflight, *, zero_stage
         style = "bold" if number == zero_stage else "dim"
         table.add_row(str(number), *(f"{part / 1e9:.2f}" for part in parts), style=style)
     console.print(table)
+    console.print(Text(f"{stage}: DeepSpeed is given {json.dumps(found.deepspeed)}", "dim"))
     for warning in found.warnings:
         console.print(Text("look at this: ", "yellow") + Text(warning))
 

@@ -50,6 +50,7 @@ def test_the_replies_of_a_conversation_are_shown_as_what_is_learned(tmp_path: Pa
     show_preflight(screen, "trained", found, zero_stage=2)
     shown = screen.file.getvalue()
     assert "memory of a worker" in shown
+    assert '"zero_optimization": {"stage": 2' in " ".join(shown.split())
     assert "bold green: what is learned" in shown
 
 

@@ -43,7 +43,8 @@ from ray_sft.tasks import (
 )
 from ray_sft.training.best import Best
 from ray_sft.training.checkpoint import CheckpointWriter
-from ray_sft.training.engine import Engine, resolve_precision
+from ray_sft.training.deepspeed_config import resolve_precision
+from ray_sft.training.engine import Engine
 from ray_sft.training.epochs import Epochs, PlannedStep
 from ray_sft.training.evaluate import evaluate_sharded
 from ray_sft.training.job import Job

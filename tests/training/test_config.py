@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from ray_sft.training import Train
-from ray_sft.training.engine import deepspeed_config
+from ray_sft.training.deepspeed_config import deepspeed_config
 
 CPU = {"device": "cpu", "pin_memory": True}
 DISK = {"device": "nvme", "pin_memory": True, "nvme_path": "/fast"}
