@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.harness import data_file
-from ray_sft.data import Jsonl, Splits, prepare
+from ray_sft.data import Gate, Jsonl, Quality, Splits, Stream, prepare
 from ray_sft.models import load_model, load_processor, save_tiny_llama
 from ray_sft.tasks import CausalLanguageModel, Example, Processor
 from ray_sft.tasks.causal_language_model import running_text
@@ -20,6 +20,7 @@ __all__ = [
     "load_conversations",
     "prepare_conversations",
     "steps_of",
+    "stream_conversations",
     "train_steps",
 ]
 
@@ -57,7 +58,25 @@ def load_conversations(folder: Path, *, num: int, max_length: int) -> Conversati
     return Conversations(task, processor, examples, path, model_dir)
 
 
-def prepare_conversations(data: Conversations, folder: Path) -> Path:
+def stream_conversations(data: Conversations, folder: Path, *, rows: int) -> Stream:
+    """The rows of ``data`` without end, in windows of ``rows``."""
+    source = Jsonl(path=str(data.path))
+    return Stream(
+        source,
+        tuple(source.slices()),
+        data.task,
+        processor_dir=data.model_dir,
+        folder=folder / "shards" / "train",
+        eval_dir=folder / "shards" / "eval",
+        rows=rows,
+        quality=Quality(),
+        gate=Gate(),
+    )
+
+
+def prepare_conversations(
+    data: Conversations, folder: Path, *, stream: Stream | None = None
+) -> Path:
     """The encoded shards of ``data`` in ``folder``; needs Ray. Evaluation has one row."""
     few = folder / "few.jsonl"
     few.write_text(data.path.read_text(encoding="utf-8").splitlines()[0] + "\n")
@@ -67,12 +86,19 @@ def prepare_conversations(data: Conversations, folder: Path) -> Path:
         processor_dir=data.model_dir,
         out_dir=folder / "shards",
         num_tasks=1,
+        stream=stream,
     )
     return folder / "shards"
 
 
 def train_steps(
-    data: Conversations, train: Train, shards: Path, out_dir: Path, *, name: str
+    data: Conversations,
+    train: Train,
+    shards: Path,
+    out_dir: Path,
+    *,
+    name: str,
+    stream: Stream | None = None,
 ) -> list[Mapping[str, Any]]:
     """The records of a whole run on Ray."""
     records: list[Mapping[str, Any]] = []
@@ -85,6 +111,7 @@ def train_steps(
         out_dir=out_dir,
         name=name,
         on_record=records.append,
+        stream=stream,
     )
     return records
 
