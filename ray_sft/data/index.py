@@ -58,18 +58,21 @@ class Facts(Config):
     """By augmentation, position and copy number of its first accepted copies."""
 
 
-def write_index(folder: Path, *, removed: Duplicates | None = None) -> SplitSummary:
+def write_index(
+    folder: Path, *, removed: Duplicates | None = None, may_be_empty: bool = False
+) -> SplitSummary:
     """Writes the index of the shards in ``folder``; rows of ``removed`` are rejected.
 
     Raises:
-        DataError: there is no accepted row in the shards, or the index cannot be written.
+        DataError: there is no accepted row in the shards and they may not be empty, or the index
+            cannot be written.
     """
     files = row_files(folder)
     found = _Findings(removed)
     lines = _Lines(list(files.values()))
     for _, table in lines.tables(_READ):
         lines.accept(found.add(table))
-    if not lines.num_accepted:
+    if not lines.num_accepted and not may_be_empty:
         raise DataError(found.why_nothing())
     target = folder / INDEX
     with writing_to(folder):
@@ -98,7 +101,7 @@ def _write_arrays(lines: "_Lines", folder: Path) -> dict[str, Any]:
     lengths = written("lengths", lines.column("length"))
     figures = {
         "num_tokens": int(lengths.sum(dtype=np.int64)),
-        "longest": int(lengths.max()),
+        "longest": int(lengths.max(initial=0)),
         "lengths": Histogram.of(lengths[is_row]),
     }
     del lengths

@@ -25,7 +25,9 @@ class Histogram(Config):
 
     @classmethod
     def of(cls, lengths: Array) -> Self:
-        """Of some lengths, at least one."""
+        """Of some lengths."""
+        if not len(lengths):
+            return cls(edges=(0, 1), counts=(0,), quartiles=(0, 0, 0))
         edges = np.unique(np.linspace(0, int(lengths.max()) + 1, _NUM_BINS + 1).round())
         counts, _ = np.histogram(lengths, edges)
         low, middle, high = np.percentile(lengths, [25, 50, 75], method="inverted_cdf").tolist()

@@ -11,6 +11,7 @@ and one that a resumed run needs again is written again. Windows that no checkpo
 are removed: neither the disk nor the time before the first step grows with the data.
 """
 
+import logging
 import os
 import shutil
 import threading
@@ -39,6 +40,8 @@ from ray_sft.data.summary import SplitSummary
 from ray_sft.tasks import AnyTask, Row
 
 __all__ = ["Stream", "WindowFeed", "WindowWriter", "Windows", "rejected_rows", "write_first_window"]
+
+logger = logging.getLogger(__name__)
 
 _AHEAD = 2
 """Windows that are written before they are read."""
@@ -159,7 +162,8 @@ class WindowWriter:
         """Writes a window; nothing is read for that again where it is the next one.
 
         Raises:
-            DataError: it cannot be read or written, or none of its rows be used.
+            DataError: it cannot be read or written, or it is the first one and none of its rows
+                can be used.
         """
         try:
             return self._write(number)
@@ -178,7 +182,13 @@ class WindowWriter:
             shutil.rmtree(folder, ignore_errors=True)
         write_shards(folder, self._tables(passes))
         removed = unwanted_rows(folder, stream.eval_dir, stream.quality)
-        summary = write_index(folder, removed=removed)
+        # the first one has rows, so that a pass has some
+        summary = write_index(folder, removed=removed, may_be_empty=number > 0)
+        if not summary.num_accepted:
+            logger.warning(
+                "%s, window %d: none of its %d rows can be used; see rejected.jsonl",
+                *(stream.source.title, number + 1, summary.num_rows),
+            )
         with writing_to(folder):
             if number and is_first_pass and summary.num_rejected + summary.num_rejected_copies:
                 kept = stream.folder / _LATER / _REJECTED

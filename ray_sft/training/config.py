@@ -112,14 +112,18 @@ class Train(Config):
         return self
 
     @model_validator(mode="after")
+    def _workers_can_be_groups(self) -> Self:
+        for name in ("tensor_parallel", "sequence_parallel"):
+            if self.workers % getattr(self, name):
+                raise ValueError(
+                    f"{name}: {self.workers} workers cannot be groups of {getattr(self, name)}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _can_share_layers(self) -> Self:
         if self.tensor_parallel == 1:
             return self
-        if self.workers % self.tensor_parallel:
-            raise ValueError(
-                f"tensor_parallel: {self.workers} workers cannot be groups of "
-                f"{self.tensor_parallel}"
-            )
         if self.compile or self.offload != "none":
             raise ValueError("tensor_parallel: leave compile and offload out")
         if isinstance(self.balance, GradNorm):
@@ -134,11 +138,16 @@ class Train(Config):
             raise ValueError("sequence_parallel parts packed rows: set packing: true")
         if self.tensor_parallel > 1:
             raise ValueError("sequence_parallel: leave tensor_parallel out")
-        if self.workers % self.sequence_parallel:
-            raise ValueError(
-                f"sequence_parallel: {self.workers} workers cannot be groups of "
-                f"{self.sequence_parallel}"
-            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_offloaded(self) -> Self:
+        if self.offload == "optimizer" and self.zero_stage == 0:
+            raise ValueError("offload: optimizer needs zero_stage 1 or more")
+        if self.offload == "all" and self.zero_stage < 3:
+            raise ValueError("offload: all needs zero_stage: 3, which parts the parameters")
+        if self.offload_dir and (self.offload == "none" or self.zero_stage < 3):
+            raise ValueError("offload_dir needs zero_stage: 3 and offload: optimizer or all")
         return self
 
     @property
@@ -150,16 +159,6 @@ class Train(Config):
     def replicas(self) -> int:
         """How many groups of workers read rows of their own."""
         return self.workers // self.sharers
-
-    @model_validator(mode="after")
-    def _can_be_offloaded(self) -> Self:
-        if self.offload == "optimizer" and self.zero_stage == 0:
-            raise ValueError("offload: optimizer needs zero_stage 1 or more")
-        if self.offload == "all" and self.zero_stage < 3:
-            raise ValueError("offload: all needs zero_stage: 3, which parts the parameters")
-        if self.offload_dir and (self.offload == "none" or self.zero_stage < 3):
-            raise ValueError("offload_dir needs zero_stage: 3 and offload: optimizer or all")
-        return self
 
     def decisive(self) -> dict[str, Any]:
         """What decides about the weights a run ends with; not by how many processes, and where."""

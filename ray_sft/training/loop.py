@@ -82,7 +82,7 @@ class Loop:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.replica = self.rank // self.train.sharers
         self.replicas = self.world_size // self.train.sharers
-        self.sharers = _group_of(self.train.sequence_parallel)
+        self.sequence_group = _group_of(self.train.sequence_parallel)
         self.device, self._append, self._save, self._note = device, report, save, note
         self.processor: Processor = load_processor(job.processor)
         folders = {name: Path(folder) for name, folder in job.data_dirs.items()}
@@ -97,7 +97,7 @@ class Loop:
         # a teacher's layers are compared with the student's, position by position
         leaves_out = not (self.train.packing or job.distillation) and leave_out_padding(module)
         self.is_unpadded = joins_rows or leaves_out
-        if self.sharers and not joins_rows:
+        if self.sequence_group and not joins_rows:
             raise ConfigError(
                 f"train.sequence_parallel: attention of {type(module).__name__} looks through "
                 "windows that slide, which workers cannot share. Leave it out."
@@ -195,13 +195,13 @@ class Loop:
         self, batches: list[tuple[str, Batch]]
     ) -> tuple[list[tuple[str, Batch]], list[SharedSequence | None]]:
         """What this rank runs of each micro-batch, and what attention knows of the rest."""
-        if self.sharers is None:
+        if self.sequence_group is None:
             return batches, [None] * len(batches)
         size = self.train.sequence_parallel
         found = [part_of(batch, place=self.rank % size, size=size) for _, batch in batches]
         own = [(name, part) for (name, _), (part, _) in zip(batches, found, strict=True)]
         positions = (torch.from_numpy(every).to(self.device) for _, every in found)
-        return own, [SharedSequence(self.sharers, size, every) for every in positions]
+        return own, [SharedSequence(self.sequence_group, size, every) for every in positions]
 
     def _num_positions(self, planned: Mapping[str, list[Rows]]) -> int:
         return sum(num_positions(every, self.epochs.samples.lengths) for every in planned.values())

@@ -174,12 +174,17 @@ def test_rows_of_evaluation_and_repetitions_in_a_window_are_removed(folder, tmp_
     assert summary.num_accepted == 8
 
 
-def test_a_window_without_a_usable_row_is_named(folder, tmp_path):
-    writer = WindowWriter(stream(folder, tmp_path, rows=1))
-    writer.write(6)
-    with pytest.raises(DataError, match=r"train', window 8: none of the 1 rows can be used; .*"):
-        writer.write(7)
+def test_a_window_without_a_usable_row_is_passed_over_but_not_the_first(folder, tmp_path, caplog):
+    made = stream(folder, tmp_path / "train", rows=1)
+    writer = WindowWriter(made)
+    writer.write(0)
+    assert (writer.write(7).num_rejected, len(SampleStore(made.window(7)))) == (1, 0)
+    assert "window 8: none of its 1 rows can be used" in caplog.text
     assert writer.write(8).num_accepted == 1
+    assert write_rejected([("topic/train", tmp_path / "train")], tmp_path / "rejected.jsonl") == 1
+    late = stream(folder, tmp_path / "late", rows=1, where={"skip": 7})
+    with pytest.raises(DataError, match=r"train', window 1: none of the 1 rows can be used; .*"):
+        WindowWriter(late).write(0)
 
 
 @pytest.mark.parametrize("number", [0, 3])

@@ -37,10 +37,11 @@ class WrittenWhenOpened:
         dist.barrier()
 
 
-def streamed(run, folder: Path, *, rows: int, **settings) -> Job:
-    """A job on ``run``'s rows, ``rows`` at a time, whose first window is written."""
+def streamed(run, folder: Path, *, rows: int, num_bad: int = 0, **settings) -> Job:
+    """A job on ``run``'s rows and bad ones, ``rows`` at a time, whose first window is written."""
     folder.mkdir()
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in run.rows))
+    every = [*run.rows, *[{}] * num_bad]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in every))
     (folder / "eval").symlink_to(run.data / "eval")
     source = Jsonl(path=str(folder / "rows.jsonl"))
     stream = Stream(
@@ -84,11 +85,14 @@ def test_a_window_as_large_as_the_data_is_an_epoch_on_any_number_of_workers(
 
 @pytest.mark.timeout(240)
 def test_a_resumed_run_reads_the_windows_that_it_needs_and_no_other(tiny_decoder, tmp_path: Path):
-    job = streamed(tiny_decoder, tmp_path / "rows", rows=10, zero_stage=2, checkpoint_every=5)
+    settings = {"rows": 10, "num_bad": 17, "zero_stage": 2, "checkpoint_every": 5}
+    job = streamed(tiny_decoder, tmp_path / "rows", **settings)  # the last of a pass have no row
     run_world(train, 2, job, tmp_path / "whole")
     whole = figures(tmp_path / "whole")
-    assert len({rows for rows, _ in whole.values()}) == STEPS
-    at = {r["step"]: r["window"] for r in records(tmp_path / "whole", "step")}
+    steps = records(tmp_path / "whole", "step")
+    assert len({(r["window"], r["rows"]) for r in steps}) == len(whole) == STEPS
+    at = {r["step"]: r["window"] for r in steps}
+    assert 4 not in at.values(), "the fourth window has no row"
     there = sorted(int(p.name) for p in (tmp_path / "rows" / "train" / "windows").glob("0*"))
     assert there[0] == at[15] - 1 or there[0] == at[20] - 1
     assert at[5] < there[0], "windows were not removed"
