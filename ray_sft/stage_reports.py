@@ -19,13 +19,10 @@ def data_report(stage: str, summary: DataSummary) -> StageReport:
 
 def splits_of(report: StageReport) -> dict[str, Mapping[str, Any]]:
     """What a data stage found, by what people call the split; nothing of other stages."""
-    first = f"train, first {report.details.get('window', 0):,} rows"
     splits: Mapping[str, Mapping[str, Any]] = report.details.get("splits", {})
-    is_stream = bool(report.details.get("window"))
-    return {
-        first if is_stream and split == "train" else split: summary
-        for split, summary in splits.items()
-    }
+    window = report.details.get("window")
+    titles = {"train": f"train, first {window:,} rows"} if window else {}
+    return {titles.get(split, split): summary for split, summary in splits.items()}
 
 
 def train_report(

@@ -80,20 +80,18 @@ class _ReadRows:
 def row_blocks(source: Source, chosen: Slice) -> Iterator[dict[str, Array]]:
     """The rows of a slice as `read_rows` gives them, some thousand at a time."""
     weight = source.weight_of(chosen.part)
-    block = RowBlock(weight)
+    block = RowBlock()
     num_left_out = 0
     position = 0
     for index, row in source.rows(chosen):
         position = position_of(chosen.number, index)
         if isinstance(row, LeftOut):
             num_left_out += 1
-        elif isinstance(row, BadRow):
-            block.add(position, "null", reason=str(row))
         else:
-            block.add(position, as_json(row))
+            block.take(position, row, weight=weight)
         if block.is_full:
             yield block.columns()
-            block = RowBlock(weight)
+            block = RowBlock()
     if num_left_out:
         block.add(position, "null", num_left_out=num_left_out)
     if block.rows:
@@ -104,19 +102,35 @@ def row_blocks(source: Source, chosen: Slice) -> Iterator[dict[str, Array]]:
 class RowBlock:
     """Rows on their way to where they are encoded."""
 
-    weight: float = 1.0
-    """How often an epoch has each."""
     positions: list[int] = field(default_factory=list)
     rows: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    """How often an epoch has each."""
 
-    def add(self, position: int, row: str, *, reason: str = "", num_left_out: int = 0) -> None:
+    def take(self, position: int, row: Row | BadRow, *, weight: float) -> None:
+        """Takes a row as a source reads it."""
+        if isinstance(row, BadRow):
+            self.add(position, "null", reason=str(row), weight=weight)
+        else:
+            self.add(position, as_json(row), weight=weight)
+
+    def add(
+        self,
+        position: int,
+        row: str,
+        *,
+        reason: str = "",
+        num_left_out: int = 0,
+        weight: float = 1.0,
+    ) -> None:
         """Takes a row as JSON, a bad one with its reason, or a count of unwanted ones."""
         self.positions.append(position)
         self.rows.append(row)
         self.reasons.append(reason)
         self.left_out.append(num_left_out)
+        self.weights.append(weight)
 
     @property
     def is_full(self) -> bool:
@@ -130,7 +144,7 @@ class RowBlock:
             "row": np.asarray(self.rows, dtype=object),
             "reason": np.asarray(self.reasons, dtype=object),
             "left_out": np.asarray(self.left_out, dtype=np.int64),
-            "weight": np.full(len(self.rows), self.weight, dtype=np.float32),
+            "weight": np.asarray(self.weights, dtype=np.float32),
         }
 
 

@@ -12,7 +12,6 @@ are removed: neither the disk nor the time before the first step grows with the 
 """
 
 import logging
-import os
 import shutil
 import threading
 import time
@@ -32,7 +31,7 @@ from ray_sft.data.augment import AnyAugmentation, Gate
 from ray_sft.data.encode import EncodeRows
 from ray_sft.data.index import INDEX, write_index
 from ray_sft.data.quality import Quality, unwanted_rows
-from ray_sft.data.rows import RowBlock, as_json, position_of, readable_errors
+from ray_sft.data.rows import RowBlock, position_of, readable_errors
 from ray_sft.data.shards import write_shards
 from ray_sft.data.sources import BadRow, LeftOut, Slice, Source
 from ray_sft.data.store import SampleStore
@@ -209,14 +208,10 @@ class WindowWriter:
         rows = passes.window()
         last = 0
         while some := list(islice(rows, _BLOCK_ROWS)):
-            for weight in dict.fromkeys(weight for _, _, weight in some):
-                block = RowBlock(weight)
-                for position, row, _ in (one for one in some if one[2] == weight):
-                    if isinstance(row, BadRow):
-                        block.add(position, "null", reason=str(row))
-                    else:
-                        block.add(position, as_json(row))
-                yield self._encode(block.columns())
+            block = RowBlock()
+            for position, row, weight in some:
+                block.take(position, row, weight=weight)
+            yield self._encode(block.columns())
             last = some[-1][0]
         if passes.num_left_out:
             block = RowBlock()
@@ -240,10 +235,6 @@ class WindowFeed:
         self._error: Exception | None = None
         self._changed = threading.Condition()
         threading.Thread(target=self._write, name="windows", daemon=True).start()
-
-    def pid(self) -> int:
-        """Of the process that writes."""
-        return os.getpid()
 
     def expect(self, number: int) -> None:
         """A window will be asked for."""

@@ -106,24 +106,18 @@ def own_heads(
                 f"train.sequence_parallel: {shared.size} workers cannot each have the same number "
                 f"of {tensor.shape[1]} attention heads. Set it to a divisor of that."
             )
-    return (
-        _exchanged(shared, query, split=1, join=2),
-        _exchanged(shared, key, split=1, join=2),
-        _exchanged(shared, value, split=1, join=2),
-    )
+    return _exchanged(shared, query), _exchanged(shared, key), _exchanged(shared, value)
 
 
 def own_tokens(shared: SharedSequence, found_BTHD: torch.Tensor) -> torch.Tensor:
     """(batch, tokens, own heads, dim) to (batch, own tokens, heads, dim)."""
-    return _exchanged(shared, found_BTHD, split=1, join=2)
+    return _exchanged(shared, found_BTHD)
 
 
-def _exchanged(
-    shared: SharedSequence, tensor: torch.Tensor, *, split: int, join: int
-) -> torch.Tensor:
-    """Parts of one axis go to the workers, and what they send is put together along another."""
-    sent = torch.stack(tensor.chunk(shared.size, dim=split)).contiguous()
+def _exchanged(shared: SharedSequence, tensor: torch.Tensor) -> torch.Tensor:
+    """Parts of axis 1 go to the workers, and what they send is put together along axis 2."""
+    sent = torch.stack(tensor.chunk(shared.size, dim=1)).contiguous()
     received = all_to_all_single(  # type: ignore[no-untyped-call] # torch's
         torch.empty_like(sent), sent, group=shared.group
     )
-    return torch.cat(tuple(cast(torch.Tensor, received).unbind()), dim=join)
+    return torch.cat(tuple(cast(torch.Tensor, received).unbind()), dim=2)

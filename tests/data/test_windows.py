@@ -1,14 +1,13 @@
 """Rows streamed without end: what a window holds, and the process that writes windows ahead."""
 
 import json
-import os
 import shutil
-import signal
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import ray
 
@@ -278,11 +277,16 @@ def test_a_source_that_went_away_is_told_and_read_again_when_it_is_back(folder, 
     assert len(SampleStore(windows.open(1))) == 10
 
 
+def processes_of_feeds() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "WindowFeed" in " ".join(child.cmdline())]
+
+
 def test_a_feed_that_was_killed_is_started_again(folder, tmp_path, feed_of):
     made = stream(folder, tmp_path, rows=3)
     windows = feed_of(made)
     windows.open(1)
-    pid = ray.get(windows.feed.pid.remote())
-    os.kill(pid, signal.SIGKILL)
+    (process,) = processes_of_feeds()
+    process.kill()
     assert said(windows.open(14)) == said(windows.open(1))
-    assert ray.get(windows.feed.pid.remote()) != pid
+    assert process not in processes_of_feeds()

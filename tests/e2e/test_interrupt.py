@@ -11,18 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.tiny_run import write_tiny_run
+from tests.e2e.tiny_run import tiny_recipe, write_tiny_run
 
-RECIPE = """
-name: tiny
-model: model
-tasks: {topic: {kind: sequence_classification}}
-data:
-  topic:
-    train: {source: csv, path: rows.csv}
-    eval: {source: csv, path: rows.csv}
-train: {epochs: 300, tokens_per_step: 64, checkpoint_every: 100, evaluate_every: 100000, workers: 1}
-"""
+RECIPE = tiny_recipe(
+    "epochs: 300, tokens_per_step: 64, checkpoint_every: 100, evaluate_every: 100000, workers: 1"
+)
 
 
 def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:

@@ -11,21 +11,7 @@ import psutil
 import pytest
 
 from tests.e2e.test_interrupt import start, steps
-from tests.e2e.test_streamed_run import write_many
-from tests.e2e.tiny_run import write_tiny_run
-
-RECIPE = """
-name: tiny
-model: model
-tasks: {topic: {kind: sequence_classification}}
-data:
-  topic:
-    train: {source: csv, path: many.csv}
-    eval: {source: csv, path: rows.csv}
-train:
-  {steps: STEPS, window: WINDOW, tokens_per_step: 64, checkpoint_every: 40, evaluate_every: 100000,
-   gradient_accumulation: 2, workers: 2, zero_stage: 2}
-"""
+from tests.e2e.tiny_run import tiny_recipe, write_many, write_tiny_run
 
 
 def worker(run: psutil.Process) -> psutil.Process | None:
@@ -78,7 +64,11 @@ def end(process: subprocess.Popen[str], children: list[psutil.Process]) -> None:
 def test_a_run_that_is_killed_again_and_again_ends_like_the_undisturbed_one(
     tmp_path: Path, window: int, num_steps: int, num_rows: int, victims: list[str]
 ) -> None:
-    recipe = RECIPE.replace("STEPS", str(num_steps)).replace("WINDOW", str(window))
+    recipe = tiny_recipe(
+        f"steps: {num_steps}, window: {window}, tokens_per_step: 64, checkpoint_every: 40, "
+        "evaluate_every: 100000, gradient_accumulation: 2, workers: 2, zero_stage: 2",
+        rows="many.csv",
+    )
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     for folder in (calm, killed):
         folder.mkdir()

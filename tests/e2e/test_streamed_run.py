@@ -15,26 +15,12 @@ from ray_sft.resolve import check_recipe
 from ray_sft.run_folder import RunFolder
 from ray_sft.show import ProgressWatcher, show_recipe
 from ray_sft.show_data import show_data
-from tests.e2e.tiny_run import write_tiny_run
-from tests.factories import LABELS, TEXTS
+from tests.e2e.tiny_run import tiny_recipe, write_many, write_tiny_run
 
-RECIPE = """
-name: streamed
-model: model
-tasks: {topic: {kind: sequence_classification}}
-data:
-  topic:
-    train: {source: csv, path: many.csv}
-    eval: {source: csv, path: rows.csv}
-train:
-  {steps: 12, window: 20, tokens_per_step: 128, workers: 2, learning_rate: 2.0e-3}
-"""
-
-
-def write_many(folder: Path, count: int) -> None:
-    """Writes ``many.csv``, in which every tenth row has no label."""
-    rows = (f'"{n} {TEXTS[n % 6]}",{"" if n % 10 == 9 else LABELS[n % 6]}\n' for n in range(count))
-    (folder / "many.csv").write_text("text,label\n" + "".join(rows), encoding="utf-8")
+RECIPE = tiny_recipe(
+    "steps: 12, window: 20, tokens_per_step: 128, workers: 2, learning_rate: 2.0e-3",
+    rows="many.csv",
+)
 
 
 @pytest.mark.ray
@@ -48,7 +34,7 @@ def test_a_streamed_run_trains_on_window_after_window(
     write_many(tmp_path, 50)
     recipe, screen = check_recipe(load_recipe("recipe.yaml")), Console(file=io.StringIO(), width=99)
     show_recipe(screen, recipe)
-    folder = RunFolder(tmp_path / "runs" / "streamed")
+    folder = RunFolder(tmp_path / "runs" / "tiny")
     with ProgressWatcher(Console(file=io.StringIO())) as watcher:
         pipeline = Pipeline(recipe, folder, watcher)
         bundle = pipeline.train()
