@@ -225,17 +225,18 @@ class Pipeline:
         return report
 
     def _initial(self) -> StartingPoint:
-        """Where the first stage starts, with the recipe's extra tokens."""
+        """Where the first stage starts, with the recipe's extra tokens and prompt."""
         start, tokens = self._found(), self.recipe.extra_tokens
-        if not tokens:
+        prompt_length = self.recipe.prompt_length
+        if not tokens and not prompt_length:
             return start
         seed = self.recipe.stages()[0].train.seed
-        inputs = fingerprint("extended", start.fingerprint, tokens, seed)
+        inputs = fingerprint("extended", start.fingerprint, tokens, prompt_length, seed)
         out_dir = self.folder.path / "extended"
 
         def work() -> StageReport:
             source = ModelSource(start.model, start.processor)
-            save_with_tokens(source, tokens, out_dir, seed=seed)
+            save_with_tokens(source, tokens, out_dir, prompt_length=prompt_length, seed=seed)
             return StageReport(stage="extended", seconds=0)
 
         self._stage("extended", inputs, work, outputs=[out_dir / "config.json"])

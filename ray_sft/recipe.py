@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ray_sft.compression import VARIANTS, Compress
 from ray_sft.core import Config, apply_overrides, load_tree, validate
 from ray_sft.data import AnyAugmentation, Gate, Quality, Splits
-from ray_sft.models import AnyAdapter
+from ray_sft.models import AnyAdapter, PromptTuning
 from ray_sft.objectives import EmbeddingMixup, Objectives
 from ray_sft.recipes import find_recipe
 from ray_sft.tasks import AnyTask
@@ -206,6 +206,40 @@ class Recipe(Stage):
         return self
 
     @model_validator(mode="after")
+    def _has_room_for_a_prompt(self) -> Self:
+        stages: list[Stage] = [*self.before, self]
+        lengths = {one.num_tokens for one in _prompts(stages)}
+        if not lengths:
+            return self
+        if len(lengths) > 1:
+            raise ValueError(
+                "adapter: the stages have prompts of different lengths, but the tokenizer puts one "
+                "before every text. Give them the same num_tokens"
+            )
+        if any(stage.continual for stage in stages):
+            raise ValueError(
+                "adapter: what a bundle has learned is measured in its own tokens, so continual "
+                "cannot put a prompt before its texts. Take lora, or leave continual out"
+            )
+        rooms = {
+            name: room
+            for stage in stages
+            for name, task in stage.tasks.items()
+            if (room := getattr(task, "max_length", 0))
+        }
+        if short := [name for name, room in rooms.items() if room < 2 * self.prompt_length]:
+            raise ValueError(
+                f"adapter: a prompt of {self.prompt_length} tokens takes more than half of "
+                f"max_length {rooms[short[0]]} of task '{short[0]}'. Shorten num_tokens or raise it"
+            )
+        return self
+
+    @property
+    def prompt_length(self) -> int:
+        """How many tokens of a prompt stand before every text."""
+        return max((one.num_tokens for one in _prompts([*self.before, self])), default=0)
+
+    @model_validator(mode="after")
     def _can_be_compressed(self) -> Self:
         encoder_decoders = [n for n, task in self.tasks.items() if task.head == "seq2seq_lm"]
         if self.compress and self.compress.passes and encoder_decoders:
@@ -253,6 +287,10 @@ class Recipe(Stage):
         data = {name: splits.mapping(tuple(task.columns)) for name, task in stage.tasks.items()}
         own = {} if "quality" in stage.model_fields_set else {"quality": self.quality}
         return {"data": data, **own}
+
+
+def _prompts(stages: Sequence[Stage]) -> list[PromptTuning]:
+    return [stage.adapter for stage in stages if isinstance(stage.adapter, PromptTuning)]
 
 
 def _first_rows(data: Mapping[str, Splits], count: int) -> dict[str, Splits]:

@@ -127,7 +127,12 @@ def _fingerprint(stage: EarlierStage, settings: Tune, inputs: str) -> str:
 def _check_space(recipe: Recipe, settings: Tune) -> None:
     for name, domain in settings.space.items():
         for value in domain.ends():
-            changed(recipe, {name: value})
+            if changed(recipe, {name: value}).prompt_length != recipe.prompt_length:
+                raise ConfigError(
+                    f"tune.space: '{name}' would change the prompt, which stands in the rows that "
+                    f"all trials learn from. Search others, with {recipe.prompt_length or 'no'} "
+                    "tokens of a prompt in each trial."
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ from ray_sft.models import (
     HeadView,
     Ia3,
     Lora,
+    PromptTuning,
     RsLora,
     train_tokenizer,
     train_wordpiece,
@@ -391,6 +392,7 @@ ADAPTERS: dict[type[Adapter], Callable[[], Adapter]] = {
     RsLora: lambda: RsLora(rank=4, alpha=8),
     Dora: lambda: Dora(rank=4, alpha=8),
     Ia3: Ia3,
+    PromptTuning: lambda: PromptTuning(num_tokens=6),
 }
 
 CHINESE_TEXT = "\u60a8\u597d\uff0c\u8bf7\u5e2e\u6211\u67e5\u8be2\u8d26\u6237\u4f59\u989d"

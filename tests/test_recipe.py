@@ -63,3 +63,34 @@ def test_rows_are_mixed_only_where_each_has_one_label():
     assert recipe("sequence_classification").objectives
     with pytest.raises(ConfigError, match=r"embedding_mixup .* 'it' \(token_classification\)"):
         recipe("token_classification")
+
+
+def prompted(**changes):
+    rows = {"source": "csv", "path": "rows.csv"}
+    tree = {
+        "name": "mine",
+        "tasks": {"intent": {"kind": "sequence_classification", "max_length": 64}},
+        "data": {"intent": {"train": rows, "eval": rows}},
+        "adapter": {"kind": "prompt_tuning", "num_tokens": 12},
+    }
+    return validate(Recipe, tree | changes, what="recipe")
+
+
+def test_a_prompt_is_as_long_as_its_adapter_says():
+    assert prompted().prompt_length == 12
+    assert prompted(adapter={"kind": "lora"}).prompt_length == 0
+    (stage,) = prompted(extra_tokens=["<order>"]).stages()
+    assert stage.adapter.trained_tokens()[-2:] == ("<|prompt_11|>", "<order>")
+
+
+def test_a_prompt_that_cannot_be_put_before_every_text_is_refused():
+    adapter = {"kind": "prompt_tuning", "num_tokens": 33}
+    with pytest.raises(ConfigError, match="33 tokens takes more than half of max_length 64"):
+        prompted(adapter=adapter)
+    with pytest.raises(ConfigError, match="prompts of different lengths"):
+        prompted(before=[{"name": "first", "tasks": TEXT, "adapter": adapter}])
+    with pytest.raises(ConfigError, match="continual cannot put a prompt"):
+        prompted(continual={"replay": 0.5})
+
+
+TEXT = {"text": {"kind": "masked_language_model"}}

@@ -7,6 +7,7 @@ from ray_sft.models.adapters import (
     Dora,
     Ia3,
     Lora,
+    PromptTuning,
     RsLora,
 )
 from ray_sft.models.embedded import MINILM
@@ -66,6 +67,7 @@ __all__ = [
     "Ia3",
     "Lora",
     "ModelSource",
+    "PromptTuning",
     "RsLora",
     "SharedSequence",
     "check_model",

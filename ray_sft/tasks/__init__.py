@@ -36,6 +36,7 @@ from ray_sft.tasks.labelled_text import LabelledText
 from ray_sft.tasks.masked_language_model import MaskedLanguageModel
 from ray_sft.tasks.multi_label_classification import MultiLabelClassification
 from ray_sft.tasks.partners import PARTNER, SHARE, collate_with_partners, draw_partner
+from ray_sft.tasks.prompt_tokens import prompt_ids, prompt_tokens
 from ray_sft.tasks.ranking import Ranking
 from ray_sft.tasks.sentence_order import SentenceOrder
 from ray_sft.tasks.sequence_classification import SequenceClassification
@@ -78,6 +79,8 @@ __all__ = [
     "Translation",
     "collate_with_partners",
     "draw_partner",
+    "prompt_ids",
+    "prompt_tokens",
 ]
 
 AnyTask: TypeAlias = Annotated[

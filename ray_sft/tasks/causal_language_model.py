@@ -32,6 +32,7 @@ from ray_sft.tasks.base import (
 from ray_sft.tasks.chat import Message, encode_chat, encode_prompt, messages_of, render
 from ray_sft.tasks.control_tokens import control_tokens, without_tokens
 from ray_sft.tasks.language_model_score import LanguageModelTask, score_targets
+from ray_sft.tasks.prompt_tokens import prompt_ids
 from ray_sft.tasks.token_ids import token_ids
 
 __all__ = [
@@ -193,12 +194,12 @@ def _text_or_rejected(row: Row, control: frozenset[str]) -> str | Rejected:
 
 
 def _ended(ids: list[int], processor: Processor) -> tuple[list[int], list[bool]]:
-    """The tokens of a text with what begins and ends one; all of them are learned."""
-    if processor.bos_token_id is not None:
-        ids.insert(0, processor.bos_token_id)
-    if processor.eos_token_id is not None:
-        ids.append(processor.eos_token_id)
-    return ids, [True] * len(ids)
+    """The tokens of a text with what begins and ends one; all but a prompt are learned."""
+    start = [] if processor.bos_token_id is None else [processor.bos_token_id]
+    prompt = prompt_ids(processor)
+    end = [] if processor.eos_token_id is None else [processor.eos_token_id]
+    is_target = [True] * len(start) + [False] * len(prompt) + [True] * len([*ids, *end])
+    return [*start, *prompt, *ids, *end], is_target
 
 
 def running_text(row: Row) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ray_sft.tasks.base import Processor
+from ray_sft.tasks.prompt_tokens import prompt_ids
 
 __all__ = ["edge_ids", "token_ids"]
 
@@ -29,9 +30,12 @@ def token_ids(
 
 
 def edge_ids(processor: Processor) -> tuple[list[int], list[int]]:
-    """What stands before a model's input and behind each of its texts: an id, or nothing."""
+    """What stands before a model's input and behind each of its texts: an id, or nothing.
+
+    The prompt of a model that has one begins its input, too.
+    """
     return (
-        _first_of(processor.cls_token_id, processor.bos_token_id),
+        _first_of(processor.cls_token_id, processor.bos_token_id) + prompt_ids(processor),
         _first_of(processor.sep_token_id, processor.eos_token_id),
     )
 

@@ -91,6 +91,8 @@ def test_a_space_with_a_value_that_no_recipe_takes_is_refused_before_training(
     write_tiny_run(tmp_path, RECIPE)
     with pytest.raises(ConfigError, match=r"train\.beta1"):
         run("tune.space={train.beta1: {kind: uniform, low: 0.5, high: 2}}")
+    with pytest.raises(ConfigError, match="'adapter' would change the prompt"):
+        run("tune.space={adapter: {kind: choice, values: [null, {kind: prompt_tuning}]}}")
     with pytest.raises(ConfigError, match="the recipe has no tune"):
         run("tune=null")
     assert not (tmp_path / "runs" / "searched" / "tune").exists()

@@ -35,6 +35,7 @@ def test_saved_weights_are_the_models_own_and_answer_as_the_trained_ones(
     examples = SampleStore(tiny_encoder.data / "eval").all()
     ids = sorted({int(number) for number in examples[0].arrays["input_ids"]})[:2]
     adapters = {make().kind: make() for make in ADAPTERS.values()}
+    del adapters["prompt_tuning"]  # trains rows, as those of "tokens" are: tests/e2e has it whole
     adapters["tokens"] = Lora(rank=2, tokens=tuple(processor.convert_ids_to_tokens(ids)))
     adapters["four_bit"] = Lora(rank=2, four_bit=True)
     jobs = {

@@ -1,8 +1,8 @@
 """The contract of an adapter: a few new weights are trained, the model's own stay as they are.
 
-The layers of the backbone get an adapter each; a new head is trained whole, since it has learned
-nothing yet. At the end everything is merged, so a bundle never needs peft. Every member keeps
-these laws:
+The layers of the backbone get an adapter each, or a prompt stands before every text; a new head is
+trained whole, since it has learned nothing yet. At the end everything is merged, so a bundle never
+needs peft. Every member keeps these laws:
 
 - Untrained it changes nothing.
 - What it trains beside heads are its own new weights alone, and the embeddings of its ``tokens``.
@@ -28,9 +28,9 @@ from ray_sft.tasks import Processor, Task
 if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTuner
 
-__all__ = ["Adapter", "linear_layers"]
+__all__ = ["ROWS", "Adapter", "linear_layers"]
 
-_ROWS = "trainable_tokens_delta"
+ROWS = "trainable_tokens_delta"
 """Part of the names of the rows of an embedding that are trained."""
 _TRAINED_HEADS = ("sequence_classification", "token_classification", "matching")
 
@@ -76,13 +76,14 @@ class Adapter(Config, ABC):
         has_weights = not next(module.parameters()).is_meta
         if self.four_bit and has_weights:
             (pack if packed else round_weights)(module, linear_layers(module, prefix))
-        if self.tokens:
-            _train_rows(module, _ids(self.tokens, processor))
-        tuner = self._tune(module, prefix)
+        tokens = self.trained_tokens()
+        rows = _train_rows(module, _ids(tokens, processor)) if tokens else None
+        tuner = self._tune(module, prefix) or rows
+        assert tuner is not None, f"{self.kind} trains nothing"
         trains_heads = all(task.head in _TRAINED_HEADS for task in tasks.values())
         for name, parameter in module.named_parameters():
             is_head = trains_heads and not name.startswith(prefix)
-            is_new = self.marker in name or _ROWS in name
+            is_new = self.marker in name or ROWS in name
             parameter.requires_grad_(is_new or is_head)
         return tuner
 
@@ -93,9 +94,16 @@ class Adapter(Config, ABC):
         layers = map(module.get_submodule, linear_layers(module, _backbone_prefix(module)))
         return sum(cast(nn.Linear, layer).weight.numel() for layer in layers)
 
+    def trained_tokens(self) -> tuple[str, ...]:
+        """The tokens whose embeddings are trained."""
+        return self.tokens
+
     @abstractmethod
-    def _tune(self, module: nn.Module, prefix: str) -> "BaseTuner":
-        """Puts adapters into the part of ``module`` whose names begin with ``prefix``."""
+    def _tune(self, module: nn.Module, prefix: str) -> "BaseTuner | None":
+        """Puts adapters into the part of ``module`` whose names begin with ``prefix``.
+
+        None where there is nothing to train there.
+        """
 
 
 def linear_layers(module: nn.Module, prefix: str) -> list[str]:
@@ -117,7 +125,7 @@ def _ids(tokens: Sequence[str], processor: Processor) -> list[int]:
     return [vocabulary[token] for token in tokens]
 
 
-def _train_rows(module: Any, ids: list[int]) -> None:
+def _train_rows(module: Any, ids: list[int]) -> "BaseTuner":
     """Makes the rows of ``ids`` in the input and output embeddings trainable by themselves."""
     from peft import TrainableTokensConfig, TrainableTokensModel  # takes seconds
 
@@ -133,8 +141,9 @@ def _train_rows(module: Any, ids: list[int]) -> None:
         name for name, layer in module.named_modules() if any(layer is one for one in layers)
     ]
     config = TrainableTokensConfig(token_indices=ids, target_modules=targets)
-    TrainableTokensModel(module, {"tokens": config}, "tokens")
+    tuner = TrainableTokensModel(module, {"tokens": config}, "tokens")
     del module.peft_config  # where the tuner of the layers would look for its own
+    return tuner
 
 
 def _backbone_prefix(module: Any) -> str:
