@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 from pydantic import AfterValidator, Field
 
 from ray_sft.objectives.base import Objective, each_kind_once, wrap_all
-from ray_sft.objectives.distillation import Distillation
+from ray_sft.objectives.distillation import PROJECTION, Distillation
 from ray_sft.objectives.embedding_mixup import EmbeddingMixup
 from ray_sft.objectives.ewc import Ewc
 from ray_sft.objectives.fgm import Fgm
@@ -26,6 +26,7 @@ from ray_sft.objectives.pgd import Pgd
 from ray_sft.objectives.r_drop import RDrop
 
 __all__ = [
+    "PROJECTION",
     "AnyObjective",
     "Distillation",
     "EmbeddingMixup",

@@ -7,9 +7,10 @@ right answers. Its gradient falls with 1 / T^2, so it is multiplied by T^2. We t
 differs from the cross-entropy by the teacher's own entropy, a constant, and is 0 where both agree.
 
 The states of the layers follow Jiao et al. 2020, "TinyBERT", arXiv:1909.10351, eq. 8: the mean
-squared error of the outputs of student layer i and teacher layer g(i), here the layer at the same
-share of the depth, so that the last ones meet. Deviation: no learned projection, so both must have
-the same width, as a student has that lost layers or feed-forward neurons.
+squared error of the outputs of student layer i, times a learned matrix W_h, and of teacher layer
+g(i), here the layer at the same share of the depth, so that the last ones meet. The matrix is one
+for all layers, lives on the student while it is trained, and is not saved with it. A student as
+wide as its teacher, as one is that lost layers or neurons, has none: the spaces are the same.
 
 The relations of queries, keys and values are those of `ray_sft.objectives.relations`; a student of
 another width has them too.
@@ -30,7 +31,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from ray_sft.core import Config, ConfigError
+from ray_sft.core import Config
 from ray_sft.models import layers_of
 from ray_sft.objectives.input_gradient import hooked
 from ray_sft.objectives.relations import (
@@ -40,7 +41,10 @@ from ray_sft.objectives.relations import (
 )
 from ray_sft.tasks import IGNORED, Loss, LossFn, TensorBatch
 
-__all__ = ["Distillation", "tempered_divergence"]
+__all__ = ["PROJECTION", "Distillation", "tempered_divergence"]
+
+PROJECTION = "distillation_projection"
+"""Name of the matrix on a student of another width than its teacher's."""
 
 
 class Distillation(Config):
@@ -55,6 +59,16 @@ class Distillation(Config):
     relation_weight: float = Field(default=0.0, ge=0)
     """Weight of the difference of how tokens relate in the last layer; 0 leaves that free."""
 
+    def prepare(self, student: torch.nn.Module, *, teacher_width: int) -> None:
+        """Gives ``student`` what is trained beside it; to be called before an engine has it.
+
+        The matrix begins with orthogonal rows or columns, drawn by torch's global generator.
+        """
+        if self.hidden_weight and _width(student) != teacher_width:
+            projection = torch.nn.Linear(_width(student), teacher_width, bias=False)
+            torch.nn.init.orthogonal_(projection.weight)
+            student.add_module(PROJECTION, projection)
+
     def wrap(
         self,
         loss_fn: LossFn,
@@ -68,14 +82,14 @@ class Distillation(Config):
 
         Args:
             loss_fn: runs the student under whatever engine trains it.
-            module: the student without that engine.
+            module: the student without that engine, as `prepare` left it.
             teacher_loss_fn: the same loss of the teacher, which is run without gradients.
             teacher: the model that ``teacher_loss_fn`` runs, in evaluation mode.
             labels_tokens: see `ray_sft.tasks.Task`.
 
         Raises:
-            ConfigError: the layers differ in width, or one of the models has none, or its queries,
-                keys and values are to be compared and not found.
+            ConfigError: one of the models has no layers, or its queries, keys and values are to be
+                compared and not found.
         """
         if self.alpha == self.hidden_weight == self.relation_weight == 0:
             return loss_fn
@@ -106,28 +120,17 @@ class Distillation(Config):
         """What is compared beside the answers."""
         terms = []
         if self.hidden_weight:
-            mine, others = self._matched(student, teacher)
-            terms.append(_Term(self.hidden_weight, mine, others, _difference))
+            mine, others = _matched(student, teacher)
+            project = getattr(student, PROJECTION, torch.nn.Identity())
+            terms.append(
+                _Term(self.hidden_weight, mine, others, partial(_difference, project=project))
+            )
         if self.relation_weight:
             my_parts, other_parts = projections_of(student), projections_of(teacher)
             num_heads = num_relation_heads((*my_parts, *other_parts), at_most=_num_heads(teacher))
             divergence = partial(relation_divergence, num_heads=num_heads)
             terms.append(_Term(self.relation_weight, my_parts, other_parts, divergence))
         return terms
-
-    def _matched(
-        self, student: torch.nn.Module, teacher: torch.nn.Module
-    ) -> tuple[list[torch.nn.Module], list[torch.nn.Module]]:
-        """Layers of the student, and those of the teacher that they follow."""
-        widths = [_width(student), _width(teacher)]
-        if widths[0] != widths[1]:
-            raise ConfigError(
-                f"distillation compares layers, but those of the student are {widths[0]} wide and "
-                f"the teacher's {widths[1]}. Set hidden_weight: 0."
-            )
-        mine, others = list(layers_of(student)), list(layers_of(teacher))
-        ends = [len(others) * (number + 1) // len(mine) for number in range(len(mine))]
-        return mine, [others[max(end, 1) - 1] for end in ends]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,15 @@ class _Term:
         [Sequence[torch.Tensor], Sequence[torch.Tensor], TensorBatch, torch.Tensor], torch.Tensor
     ]
     """Of the outputs of the teacher's parts and of the student's, summed over weighted tokens."""
+
+
+def _matched(
+    student: torch.nn.Module, teacher: torch.nn.Module
+) -> tuple[list[torch.nn.Module], list[torch.nn.Module]]:
+    """Layers of the student, and those of the teacher that they follow."""
+    mine, others = list(layers_of(student)), list(layers_of(teacher))
+    ends = [len(others) * (number + 1) // len(mine) for number in range(len(mine))]
+    return mine, [others[max(end, 1) - 1] for end in ends]
 
 
 def _width(module: torch.nn.Module) -> int:
@@ -209,13 +221,15 @@ def _difference(
     student: Sequence[torch.Tensor],
     batch: TensorBatch,
     weights_BT: torch.Tensor,
+    *,
+    project: torch.nn.Module,
 ) -> torch.Tensor:
     """The mean squared error over layers and dimensions, summed over targets."""
     del batch
     assert len(teacher) == len(student), (len(teacher), len(student))
     num_rows = len(weights_BT)
     errors = [
-        (one[:num_rows].float() - two[:num_rows].float()).square().mean(dim=-1)
+        (one[:num_rows].float() - project(two[:num_rows].float()).float()).square().mean(dim=-1)
         for one, two in zip(teacher, student, strict=True)
     ]
     return (torch.stack(errors).mean(dim=0) * weights_BT).sum()

@@ -9,6 +9,7 @@ import torch
 
 from ray_sft.core import TrainingError, reason_of
 from ray_sft.models import load_tasks
+from ray_sft.objectives import PROJECTION
 from ray_sft.tasks import Processor
 from ray_sft.training.best import Best
 from ray_sft.training.engine import Engine
@@ -57,8 +58,12 @@ class CheckpointWriter:
             self._save_weights(folder, state)
 
     def _save_weights(self, folder: Path, state: dict[str, torch.Tensor]) -> None:
-        """The model with its adapters merged; the trained module's own weights may be parts."""
+        """The model with its adapters merged; the trained module's own weights may be parts.
+
+        What was trained beside a student is no part of it.
+        """
         job = self._job
+        state = {name: weight for name, weight in state.items() if PROJECTION not in name}
         if job.adapter is None:
             self._engine.bare_module.save_pretrained(folder, state_dict=state)  # type: ignore[operator]
             return

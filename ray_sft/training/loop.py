@@ -30,6 +30,7 @@ from ray_sft.models import (
     leave_out_padding,
     load_processor,
     load_tasks,
+    model_config,
     part_of,
     sharing,
     use_segmented_attention,
@@ -91,6 +92,9 @@ class Loop:
         module = load_tasks(job.model, self.tasks, processor=self.processor)
         if job.adapter is not None:
             job.adapter.inject(module, self.tasks, self.processor)
+        if job.distillation is not None:
+            width = model_config(job.teacher).hidden_size
+            job.distillation.prepare(module, teacher_width=width)
         if self.train.activation_checkpointing:
             checkpoint_activations(module)
         joins_rows = self.train.packing and use_segmented_attention(module)

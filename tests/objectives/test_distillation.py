@@ -8,7 +8,8 @@ import torch
 
 from ray_sft.core import ConfigError
 from ray_sft.models import HeadView, layers_of, use_segmented_attention
-from ray_sft.objectives import Distillation
+from ray_sft.objectives import PROJECTION, Distillation
+from ray_sft.objectives.distillation import _matched
 from ray_sft.objectives.relations import num_relation_heads, projections_of
 from ray_sft.tasks import Embedding, Loss
 from tests.factories import (
@@ -277,18 +278,38 @@ def test_layers_are_matched_by_their_share_of_the_depth():
     deeper = tiny_encoder_config(2)
     deeper.num_hidden_layers = 6
     teacher = deep(deeper)
-    _, matched = Distillation()._matched(student, teacher)
+    _, matched = _matched(student, teacher)
     assert [list(layers_of(teacher)).index(layer) for layer in matched] == [1, 3, 5]
 
 
-def test_another_width_is_refused_where_layers_are_compared():
+def test_states_of_a_narrower_student_are_compared_through_a_learned_matrix():
+    """Eq. 8 of TinyBERT by NumPy, and the matrix is what a student of the same width has not."""
     world = World(SequenceClassification)
     config = tiny_encoder_config(6)
     config.hidden_size = 16
-    world.student = type(world.teacher)(config)
-    with pytest.raises(ConfigError, match=r"16 wide and the teacher's 32.*hidden_weight: 0"):
-        world.loss(Distillation(), world.batch(0))
-    world.loss(Distillation(hidden_weight=0), world.batch(0))
+    world.student = type(world.teacher)(config).eval()
+    distillation = Distillation(alpha=0, hidden_weight=1.0)
+    distillation.prepare(world.student, teacher_width=32)
+    matrix = world.student.get_submodule(PROJECTION).weight
+    assert matrix.shape == (32, 16)
+    torch.testing.assert_close(matrix.T @ matrix, torch.eye(16), atol=1e-5, rtol=0)
+    batch = world.batch(0, 1, 2)
+    mine, theirs = (world.hidden(model, batch) for model in (world.student, world.teacher))
+    errors_BT = ((mine @ matrix.detach().numpy().T - theirs) ** 2).mean(axis=(0, 3))
+    mask = batch["attention_mask"]
+    expected = (errors_BT * mask).sum(axis=1) / mask.sum(axis=1)
+    plain = world.task.loss(world.student, tensors(batch)).loss_sum.item()
+    loss = world.loss(distillation, batch)
+    assert loss.loss_sum.item() - plain == pytest.approx(expected.sum(), rel=1e-4)
+    loss.loss_sum.backward()
+    assert matrix.grad.abs().sum() > 0
+
+
+def test_only_a_student_of_another_width_has_a_matrix():
+    world = World(SequenceClassification)
+    for distillation, width in ((Distillation(), 32), (Distillation(hidden_weight=0), 16)):
+        distillation.prepare(world.student, teacher_width=width)
+        assert not hasattr(world.student, PROJECTION)
 
 
 def test_a_model_without_a_list_of_layers_is_named():

@@ -10,16 +10,13 @@ Every text is longer by the prompt, when it is served too. Other than low-rank a
 the model's knowledge in place; small models learn less by it than by those.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
 
 from ray_sft.models.adapters.base import ROWS, Adapter
 from ray_sft.tasks import prompt_tokens
-
-if TYPE_CHECKING:
-    from peft.tuners.tuners_utils import BaseTuner
 
 __all__ = ["PromptTuning"]
 
@@ -37,6 +34,6 @@ class PromptTuning(Adapter):
         """See `Adapter.trained_tokens`; its prompt, too."""
         return (*prompt_tokens(self.num_tokens), *self.tokens)
 
-    def _tune(self, module: nn.Module, prefix: str) -> "BaseTuner | None":
+    def _tune(self, module: nn.Module, prefix: str) -> None:
         """See `Adapter`; the layers have none."""
         del module, prefix
