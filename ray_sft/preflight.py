@@ -13,7 +13,7 @@ import torch
 from ray_sft.data import SampleStore
 from ray_sft.models import empty_model, load_processor
 from ray_sft.ready_stage import ReadyStage
-from ray_sft.tasks import IGNORED, AnyTask, Array, Example, Processor
+from ray_sft.tasks import IGNORED, AnyTask, Array, CausalLanguageModel, Example, Processor
 from ray_sft.tasks.control_tokens import control_tokens
 from ray_sft.training import Train
 from ray_sft.training.deepspeed_config import deepspeed_config, resolve_precision
@@ -129,7 +129,7 @@ def _doubts(
     doubled = sum(len(one) > 1 and one[0] == one[1] == start for one in ids)
     if start is not None and doubled:
         yield f"{doubled} of {len(ids)} rows begin with two tokens for the beginning of a text."
-    if task.head == "causal_lm":
+    if isinstance(task, CausalLanguageModel):
         yield from _open_ends(examples, processor)
 
 

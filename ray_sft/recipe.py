@@ -91,7 +91,7 @@ class Stage(Config):
     def _sequences_can_be_shared(self) -> Self:
         if self.train.sequence_parallel == 1:
             return self
-        if any(task.head != "causal_lm" for task in self.tasks.values()):
+        if any(task.kind != "causal_language_model" for task in self.tasks.values()):
             raise ValueError(
                 "train.sequence_parallel parts the rows of causal_language_model alone. Leave it "
                 "out"

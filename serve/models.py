@@ -277,7 +277,7 @@ def load_models(args: ServiceArgs, *, num_threads: int, metrics: ServiceMetrics)
     loaded: dict[str, Encoder | Generator] = {}
     for name, path in args.bundles.items():
         bundle = Bundle.open(path)
-        if bundle.is_decoder:
+        if any(isinstance(task, CausalLanguageModel) for task in bundle.manifest.tasks.values()):
             loaded[name] = _load_generator(name, bundle, args, num_threads, spinning, metrics)
         else:
             loaded |= _load_encoders(name, bundle, args, num_threads, spinning, metrics)

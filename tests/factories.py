@@ -74,6 +74,7 @@ from ray_sft.objectives import (
 )
 from ray_sft.tasks import (
     AnyTask,
+    CausalClozeClassification,
     CausalLanguageModel,
     ClozeClassification,
     Embedding,
@@ -273,6 +274,17 @@ def cloze_classification() -> TaskCase:
     )
 
 
+def causal_cloze_classification() -> TaskCase:
+    case = causal_language_model()
+    return TaskCase(
+        task=CausalClozeClassification(labels=LABELS, words={"thanks": "thank you"}, max_length=64),
+        rows=sequence_classification().rows,
+        unlabelled=tuple({"text": text} for text in TEXTS),
+        model=case.model,
+        processor=case.processor,
+    )
+
+
 def sentence_order() -> TaskCase:
     texts = (f"{TEXTS[0]} {TEXTS[1]}", f"{TEXTS[1]} {TEXTS[2]}", f"{TEXTS[3]}谢谢。", TEXTS[0])
     return TaskCase(
@@ -357,6 +369,7 @@ def translation() -> TaskCase:
 TASKS: dict[type[Task], Callable[[], TaskCase]] = {
     SequenceClassification: sequence_classification,
     ClozeClassification: cloze_classification,
+    CausalClozeClassification: causal_cloze_classification,
     MultiLabelClassification: multi_label_classification,
     TokenClassification: token_classification,
     Ranking: ranking,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ray_sft.inference import Predictor, SlotDecoder, TorchRunner, torch_threads
-from ray_sft.tasks import Array, Example
+from ray_sft.tasks import Array, CausalLanguageModel, Example
 
 __all__ = ["Speed", "Workload", "make_workload", "measure"]
 
@@ -141,7 +141,7 @@ def make_workload(
 ) -> Workload:
     """What a model of this task does all day."""
     assert examples
-    if predictor.task.head == "causal_lm":
+    if isinstance(predictor.task, CausalLanguageModel):
         return GenerationWorkload(predictor, examples, num_threads=num_threads)
     return ScoringWorkload(predictor, examples)
 

@@ -29,6 +29,7 @@ from ray_sft.tasks.base import (
     Task,
     TensorBatch,
 )
+from ray_sft.tasks.causal_cloze_classification import CausalClozeClassification
 from ray_sft.tasks.causal_language_model import CausalLanguageModel
 from ray_sft.tasks.cloze_classification import ClozeClassification
 from ray_sft.tasks.embedding import Embedding
@@ -51,6 +52,7 @@ __all__ = [
     "AnyTask",
     "Array",
     "Batch",
+    "CausalClozeClassification",
     "CausalLanguageModel",
     "ClozeClassification",
     "Embedding",
@@ -86,6 +88,7 @@ __all__ = [
 AnyTask: TypeAlias = Annotated[
     SequenceClassification
     | ClozeClassification
+    | CausalClozeClassification
     | MultiLabelClassification
     | TokenClassification
     | Ranking

@@ -5,7 +5,6 @@ structure of that text: the characters between "the assistant's turn begins" and
 turn has ended" are targets, its end-of-turn token included. It never comes from ``id == pad``.
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -30,6 +29,7 @@ from ray_sft.tasks.base import (
     pad,
 )
 from ray_sft.tasks.chat import Message, encode_chat, encode_prompt, messages_of, render
+from ray_sft.tasks.chosen_logits import can_choose_logits
 from ray_sft.tasks.control_tokens import control_tokens, without_tokens
 from ray_sft.tasks.language_model_score import LanguageModelTask, score_targets
 from ray_sft.tasks.prompt_tokens import prompt_ids
@@ -161,7 +161,7 @@ class CausalLanguageModel(LanguageModelTask):
         targets_N = batch["labels"][:, 1:][is_target_BT]
         inputs: dict[str, Any] = {name: batch[name] for name in batch if name != "labels"}
         inputs["use_cache"] = False  # else packed sequences would not be apart
-        if len(is_target_BT) == 1 and _can_choose_logits(model):
+        if len(is_target_BT) == 1 and can_choose_logits(model):
             places_K = is_target_BT[0].nonzero().flatten()
             places_K = places_K if len(places_K) else places_K.new_zeros(1)
             logits_KV = model(**inputs, logits_to_keep=places_K).logits[0]
@@ -178,12 +178,6 @@ class CausalLanguageModel(LanguageModelTask):
         """See `score_targets`; a token is predicted from what stands before it."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         return score_targets(model(inputs)["logits"][:, :-1], batch["labels"][:, 1:])
-
-
-def _can_choose_logits(model: torch.nn.Module) -> bool:
-    """Whether a model computes the logits of those tokens alone that are asked for."""
-    bare: torch.nn.Module = getattr(model, "module", model)  # an engine's
-    return "logits_to_keep" in inspect.signature(bare.forward).parameters
 
 
 def _text_or_rejected(row: Row, control: frozenset[str]) -> str | Rejected:

@@ -15,7 +15,13 @@ from ray_sft.bundle import Bundle, BundleWriter, Manifest
 from ray_sft.compression.base import NO_CONTEXT
 from ray_sft.inference import Predictor, record_samples
 from ray_sft.models import HeadedEncoder, train_tokenizer
-from ray_sft.tasks import CausalLanguageModel, Embedding, Example, SequenceClassification
+from ray_sft.tasks import (
+    CausalClozeClassification,
+    CausalLanguageModel,
+    Embedding,
+    Example,
+    SequenceClassification,
+)
 
 LABELS = ("card", "parcel", "refund", "transfer")
 NOUNS = ("card", "parcel", "refund", "transfer", "account", "invoice")
@@ -115,6 +121,19 @@ def make_decoder(tmp_path_factory, processor):
 @pytest.fixture(scope="session")
 def decoder(make_decoder) -> Bundle:
     return make_decoder()
+
+
+@pytest.fixture(scope="session")
+def choosing_decoder(tmp_path_factory, processor) -> Bundle:
+    """A decoder that gives a text a label, by the word behind a pattern."""
+    return write_bundle(
+        tmp_path_factory.mktemp("bundles") / "trained",
+        name="intent",
+        task=CausalClozeClassification(labels=LABELS),
+        model=decoder_model(processor),
+        processor=processor,
+        rows=[{"text": text} for text in TEXTS],
+    )
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from ray_sft.compression import Compress, StepReport, compress
 from ray_sft.core import CompressionError
 from ray_sft.evaluation import evaluate
 from ray_sft.inference import GenerationEngine, GenerationRequest, Predictor, check_samples
+from tests.compression.conftest import LABELS, TEXTS
 
 
 def run(passes, source, examples, out_dir, **options) -> list[StepReport]:
@@ -123,6 +124,23 @@ def test_text_is_the_same_alone_and_in_a_batch(compressed_decoder, variant):
         assert ["".join(chunk.text for chunk in stream) for stream in streams] == alone
     finally:
         engine.close()
+
+
+def test_a_decoder_that_chooses_labels_is_compressed_and_timed_by_its_rows(
+    choosing_decoder, processor, tmp_path
+):
+    rows = [{"text": text, "label": LABELS[i % 4]} for i, text in enumerate(TEXTS)]
+    examples = {"intent": choosing_decoder.task.encode(rows, processor)}
+    _, exported, quantized = run(
+        ["export_onnx", "quantize_int8"], choosing_decoder, examples, tmp_path
+    )
+    assert exported.parity <= 1e-4
+    assert exported.throughput_unit == quantized.throughput_unit == "rows/s"
+    asked = [{"text": text} for text in TEXTS]
+    expected = Predictor(choosing_decoder).predict(asked)
+    found = Predictor(Bundle.open(exported.path)).predict(asked)
+    for one, two in zip(found, expected, strict=True):
+        assert (one.label, one.score) == (two.label, pytest.approx(two.score, abs=1e-4))
 
 
 def test_int4_of_an_exported_decoder_is_smaller_still(compressed_decoder, own_words, tmp_path):

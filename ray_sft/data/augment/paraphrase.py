@@ -161,8 +161,9 @@ def _endpoint_chat(asked: Paraphrase, key: str) -> EndpointChat:
 
 def _check_bundle(model: str) -> None:
     bundle = Bundle.open(Path(model))
-    if not bundle.is_decoder or bundle.manifest.format != "onnx":
-        kinds = ", ".join(task.kind for task in bundle.manifest.tasks.values())
+    found = [task.kind for task in bundle.manifest.tasks.values()]
+    if "causal_language_model" not in found or bundle.manifest.format != "onnx":
+        kinds = ", ".join(found)
         raise ConfigError(
             f"augment: paraphrase needs a causal_language_model in ONNX format, and bundle "
             f"'{model}' is {kinds} in {bundle.manifest.format} format. Give the int8 or onnx "
