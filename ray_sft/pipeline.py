@@ -27,22 +27,19 @@ from ray_sft.data import (
 )
 from ray_sft.models import FROM_SCRATCH, ModelSource, save_from_scratch, save_with_tokens
 from ray_sft.objectives import Distillation
+from ray_sft.pass_context import pass_context
 from ray_sft.ray_session import cluster_cpus
 from ray_sft.ready_stage import ReadyStage
 from ray_sft.recipe import EarlierStage, Recipe
 from ray_sft.run_folder import RunFolder, StageReport, fingerprint
 from ray_sft.stage_reports import bundle_report, data_report, train_report
 from ray_sft.starting_point import StartingPoint, relearned
-from ray_sft.tasks import Example
 from ray_sft.trained_bundle import experience_of, write_trained_bundle
 from ray_sft.training import Continual, Former, train_model
 
 __all__ = ["Pipeline", "Watcher"]
 
 logger = logging.getLogger(__name__)
-
-_CALIBRATION_ROWS = 512
-"""Rows of each task that a pass may look at; more change its choice little."""
 
 
 class Watcher(Protocol):
@@ -139,22 +136,21 @@ class Pipeline:
         return [Path(step["path"]) for step in steps]
 
     def _compress(self, config: Compress, bundle: Bundle) -> list[StepReport]:
+        stage = self.recipe.stages()[-1]
         return compress(
             config,
             bundle,
-            examples={name: self._eval_examples("trained", name) for name in self.recipe.tasks},
+            examples={n: SampleStore(one).all() for n, one in self._dirs(stage, "eval").items()},
             out_dir=self.folder.bundles_dir,
             num_threads=os.cpu_count() or 1,
             progress=self.watcher.note,
-            train_examples={name: self._calibration_examples(name) for name in self.recipe.tasks},
-            retrain=partial(self._retrain, bundle),
+            context=pass_context(
+                stage,
+                self._task_dirs(stage),
+                out_dir=self.folder.data_dir("compress"),
+                retrain=partial(self._retrain, bundle),
+            ),
         )
-
-    def _calibration_examples(self, task: str) -> list[Example]:
-        """Some rows of training, at even distances, for passes that need gradients of the loss."""
-        store = SampleStore(self._task_dir("trained", task) / "train")
-        count = min(len(store), _CALIBRATION_ROWS)
-        return store.examples([len(store) * number // count for number in range(count)])
 
     def _retrain(
         self,
@@ -411,9 +407,6 @@ class Pipeline:
     def _dirs(self, stage: EarlierStage, split: str) -> dict[str, Path]:
         """By task, where the encoded rows of a split are."""
         return {name: folder / split for name, folder in self._task_dirs(stage).items()}
-
-    def _eval_examples(self, stage: str, task: str) -> list[Example]:
-        return SampleStore(self._task_dir(stage, task) / "eval").all()
 
 
 def _are_whole(outputs: list[Path]) -> bool:

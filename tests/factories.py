@@ -34,6 +34,7 @@ from ray_sft.compression import (
     ExportOnnx,
     Pass,
     PruneFeedForward,
+    PruneVocabulary,
     QuantizeInt4,
     QuantizeInt8,
 )
@@ -383,6 +384,7 @@ TASKS: dict[type[Task], Callable[[], TaskCase]] = {
 PASSES: dict[type[Pass], Callable[[], Pass]] = {
     DropLayers: lambda: DropLayers(keep=1),
     PruneFeedForward: PruneFeedForward,
+    PruneVocabulary: PruneVocabulary,
     Distil: Distil,
     ExportOnnx: ExportOnnx,
     QuantizeInt8: QuantizeInt8,

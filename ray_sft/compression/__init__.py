@@ -6,7 +6,7 @@ Example:
     ['export_onnx', 'quantize_int8']
 """
 
-from ray_sft.compression.base import Pass, PassContext, PassResult, Retrain
+from ray_sft.compression.base import EncodedRows, Pass, PassContext, PassResult, Retrain
 from ray_sft.compression.chain import Compress, compress
 from ray_sft.compression.measure import Speed, make_workload, measure
 from ray_sft.compression.passes import (
@@ -16,6 +16,7 @@ from ray_sft.compression.passes import (
     DropLayers,
     ExportOnnx,
     PruneFeedForward,
+    PruneVocabulary,
     QuantizeInt4,
     QuantizeInt8,
 )
@@ -27,11 +28,13 @@ __all__ = [
     "Compress",
     "Distil",
     "DropLayers",
+    "EncodedRows",
     "ExportOnnx",
     "Pass",
     "PassContext",
     "PassResult",
     "PruneFeedForward",
+    "PruneVocabulary",
     "QuantizeInt4",
     "QuantizeInt8",
     "Retrain",

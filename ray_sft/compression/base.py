@@ -1,7 +1,7 @@
 """The contract of a compression pass: one bundle in, the model of another out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
@@ -11,7 +11,7 @@ from ray_sft.core import Config
 from ray_sft.objectives import Distillation
 from ray_sft.tasks import Example
 
-__all__ = ["NO_CONTEXT", "Pass", "PassContext", "PassResult", "Precision", "Retrain"]
+__all__ = ["NO_CONTEXT", "EncodedRows", "Pass", "PassContext", "PassResult", "Precision", "Retrain"]
 
 Precision: TypeAlias = Literal["fp32", "int8", "int4"]
 
@@ -35,6 +35,15 @@ class Retrain(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Rows as a tokenizer has encoded them, by task."""
+
+    evaluation: Mapping[str, Sequence[Example]]
+    training: Mapping[str, Sequence[Example]]
+    """Some, to calibrate on."""
+
+
+@dataclass(frozen=True, slots=True)
 class PassContext:
     """What a pass may use beside the bundle."""
 
@@ -42,6 +51,15 @@ class PassContext:
     """Labelled rows of training by task, to calibrate on; never rows of evaluation."""
     retrain: Retrain | None = None
     """Trains a model; None where nothing can."""
+    all_examples: Callable[[str], Iterable[Example]] | None = None
+    """Of a task, every row of training, one after another."""
+
+    encode_anew: Callable[[Path], EncodedRows] | None = None
+    """The same rows by the tokenizer in a folder."""
+
+    def every(self, task: str) -> Iterable[Example]:
+        """All rows of training of a task, or those of `examples` where no more are at hand."""
+        return self.all_examples(task) if self.all_examples else self.examples.get(task, ())
 
 
 NO_CONTEXT: Final = PassContext()
@@ -70,6 +88,8 @@ class Pass(Config, ABC):
     """Whether it looks at rows of training."""
     trains: ClassVar[bool] = False
     """Whether it trains what the passes before it have cut."""
+    changes_tokens: ClassVar[bool] = False
+    """Whether it rewrites the tokenizer, so that rows have to be encoded anew."""
     kind: str
 
     @abstractmethod
@@ -84,4 +104,7 @@ class Pass(Config, ABC):
     def apply(
         self, source: Bundle, out: BundleWriter, context: PassContext = NO_CONTEXT
     ) -> PassResult:
-        """Writes the model of ``source``, changed, into ``out.model_dir``, and nothing else."""
+        """Writes the model of ``source``, changed, into ``out.model_dir``, and nothing else.
+
+        One that `changes_tokens` changes the tokenizer in ``out.processor_dir``, too.
+        """

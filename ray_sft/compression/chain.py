@@ -3,14 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import Field
 
 from ray_sft.bundle import Bundle, BundleWriter
 from ray_sft.compression import gates
-from ray_sft.compression.base import Pass, PassContext, Retrain
+from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext
 from ray_sft.compression.graph import operators
 from ray_sft.compression.measure import Speed, Workload, make_workload, measure
 from ray_sft.compression.passes import AnyPass, ExportOnnx, QuantizeInt8
@@ -63,8 +63,7 @@ def compress(
     out_dir: Path,
     num_threads: int,
     progress: Callable[[str], None],
-    train_examples: Mapping[str, Sequence[Example]] | None = None,
-    retrain: Retrain | None = None,
+    context: PassContext = NO_CONTEXT,
 ) -> list[StepReport]:
     """Writes ``out_dir/<variant>`` for every pass; one report for the source and for each of them.
 
@@ -77,14 +76,12 @@ def compress(
         out_dir: where the bundles go.
         num_threads: of every model that is measured.
         progress: is told what begins.
-        train_examples: rows of training by task, for passes that calibrate.
-        retrain: trains a student, for passes that distil.
+        context: what passes may use beside the bundle.
 
     Raises:
         CompressionError: the chain is not possible (before any work), or a bundle misses parity,
             budget or speed; that bundle is not kept.
     """
-    context = PassContext(train_examples or {}, retrain)
     _check_chain(config, source, examples, context)
     progress(f"measuring {source.manifest.variant}")
     run = _Chain(config, source, examples, context, num_threads)
@@ -126,12 +123,8 @@ class _Chain:
         self.num_threads = num_threads
         predictors = Predictor.each(source, num_threads=num_threads, spinning=False)
         self.requests = {n: [s["request"] for s in source.samples(n)] for n in predictors}
-        encoded = {n: one.encode(self.requests[n]) for n, one in predictors.items()}
-        self.samples = {
-            n: [item for item in items if isinstance(item, Example)] for n, items in encoded.items()
-        }
-        for name, samples in self.samples.items():
-            if not samples:
+        for name, one in predictors.items():
+            if not self._samples(one, name):
                 raise CompressionError(f"bundle '{source.path}' has no usable sample of '{name}'.")
         workload = self._workload(predictors)
         (speed,) = measure([workload])
@@ -149,6 +142,8 @@ class _Chain:
             seconds = time.monotonic() - began
             draft = out.draft(draft_manifest(parent, step, variant=path.name))
             predictors = Predictor.each(draft, num_threads=self.num_threads, spinning=False)
+            if step.changes_tokens:
+                self._encode_anew(draft)
             if step.is_exact:
                 drift = self._drift(former[-1], predictors)
                 gates.check_parity(step.kind, drift, self.config.parity_tolerance)
@@ -183,7 +178,7 @@ class _Chain:
     def _drift(self, other: _Measured, predictors: Mapping[str, Predictor]) -> float:
         """The largest difference of a logit from another bundle's, over the samples."""
         return max(
-            gates.logit_difference(other.predictors[name], one, self.samples[name])
+            gates.logit_difference(other.predictors[name], one, self.requests[name])
             for name, one in predictors.items()
         )
 
@@ -230,8 +225,19 @@ class _Chain:
         A forward pass computes every head, so one task's examples time the whole model.
         """
         name, predictor = next(iter(predictors.items()))
-        chosen = self.examples.get(name) or self.samples[name]
+        chosen = self.examples.get(name) or self._samples(predictor, name)
         return make_workload(predictor, chosen, num_threads=self.num_threads)
+
+    def _samples(self, predictor: Predictor, name: str) -> list[Example]:
+        encoded = predictor.encode(self.requests[name])
+        return [item for item in encoded if isinstance(item, Example)]
+
+    def _encode_anew(self, bundle: Bundle) -> None:
+        """Rows as the tokenizer of ``bundle`` splits them, for it and for what is made of it."""
+        assert self.context.encode_anew is not None, "check_passes has seen to it"
+        rows = self.context.encode_anew(bundle.processor_dir)
+        self.examples = rows.evaluation
+        self.context = replace(self.context, examples=rows.training)
 
     def _evaluate(self, predictors: Mapping[str, Predictor]) -> dict[str, float]:
         return {

@@ -6,7 +6,7 @@ import numpy as np
 
 from ray_sft.core import CompressionError
 from ray_sft.inference import Predictor
-from ray_sft.tasks import Example, Task
+from ray_sft.tasks import Array, Example, Processor, Rejected, Row, Task
 
 __all__ = [
     "check_budget",
@@ -17,15 +17,52 @@ __all__ = [
 ]
 
 
-def logit_difference(source: Predictor, other: Predictor, examples: Sequence[Example]) -> float:
-    """The largest difference of a logit between two models; padding does not count."""
-    largest = 0.0
-    for example in examples:
-        batch = source.task.collate([example], source.processor)
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        one, two = source.runner(inputs)["logits"], other.runner(inputs)["logits"]
-        largest = max(largest, float(np.abs(one - two).max()))
-    return largest
+def logit_difference(source: Predictor, other: Predictor, requests: Sequence[Row]) -> float:
+    """The largest difference of a logit between two models over samples; padding does not count.
+
+    Where ``other`` has fewer tokens, texts that both split alike are compared, and of a language
+    model the logits of the tokens that both have.
+
+    Raises:
+        CompressionError: there is no such text.
+    """
+    columns = _common_columns(source.processor, other.processor)
+    differences = []
+    for one, two in zip(source.encode(requests), other.encode(requests), strict=True):
+        if isinstance(one, Rejected) or isinstance(two, Rejected):
+            continue
+        mine, theirs = _logits(source, one), _logits(other, two)
+        if columns is not None:
+            names = [
+                predictor.processor.convert_ids_to_tokens(example.arrays["input_ids"].tolist())
+                for predictor, example in ((source, one), (other, two))
+            ]
+            if names[0] != names[1]:
+                continue
+            if mine.shape != theirs.shape:
+                mine = mine[..., columns]
+        differences.append(float(np.abs(mine - theirs).max()))
+    if not differences:
+        raise CompressionError(
+            "no sample of the bundle can be compared with those of its source: none is split into "
+            "tokens as before. Leave more tokens in the vocabulary."
+        )
+    return max(differences)
+
+
+def _logits(predictor: Predictor, example: Example) -> Array:
+    batch = predictor.task.collate([example], predictor.processor)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    return predictor.runner(inputs)["logits"]
+
+
+def _common_columns(source: Processor, other: Processor) -> list[int] | None:
+    """The ids in ``source`` of the tokens of ``other``; None where both have the same."""
+    if source.get_vocab() == other.get_vocab():
+        return None
+    names = other.convert_ids_to_tokens(list(range(len(other))))
+    found: list[int] = source.convert_tokens_to_ids(names)
+    return found
 
 
 def check_parity(kind: str, difference: float, tolerance: float) -> None:

@@ -8,6 +8,7 @@ from ray_sft.compression.distil import Distil
 from ray_sft.compression.drop_layers import DropLayers
 from ray_sft.compression.export_onnx import ExportOnnx
 from ray_sft.compression.prune_feed_forward import PruneFeedForward
+from ray_sft.compression.prune_vocabulary import PruneVocabulary
 from ray_sft.compression.quantize_int4 import QuantizeInt4
 from ray_sft.compression.quantize_int8 import QuantizeInt8
 
@@ -18,12 +19,19 @@ __all__ = [
     "DropLayers",
     "ExportOnnx",
     "PruneFeedForward",
+    "PruneVocabulary",
     "QuantizeInt4",
     "QuantizeInt8",
 ]
 
 AnyPass: TypeAlias = Annotated[
-    DropLayers | PruneFeedForward | Distil | ExportOnnx | QuantizeInt8 | QuantizeInt4,
+    DropLayers
+    | PruneFeedForward
+    | PruneVocabulary
+    | Distil
+    | ExportOnnx
+    | QuantizeInt8
+    | QuantizeInt4,
     Field(discriminator="kind"),
 ]
 """Every pass, by its ``kind``."""

@@ -56,6 +56,11 @@ def check_passes(passes: Sequence[Pass], source: Bundle, context: PassContext) -
                 "Use one quantize_... pass."
             )
         _check_needs(step, source, context)
+        if step.trains and any(earlier.changes_tokens for earlier in passes[:number]):
+            raise CompressionError(
+                f"{step.kind} learns from rows that the teacher reads, too, so they have to have "
+                "the same tokens. Put prune_vocabulary behind it."
+            )
         if step.trains and number == 0:
             raise CompressionError(
                 f"{step.kind} is the first pass, so student and teacher are the same model. Put a "
@@ -68,6 +73,11 @@ def check_passes(passes: Sequence[Pass], source: Bundle, context: PassContext) -
 def _check_needs(step: Pass, source: Bundle, context: PassContext) -> None:
     if step.trains and context.retrain is None:
         raise CompressionError(f"{step.kind} trains, but nothing here can. Run it from a recipe.")
+    if step.changes_tokens and context.encode_anew is None:
+        raise CompressionError(
+            f"{step.kind} changes the tokenizer, but nothing here can encode the rows anew. Run it "
+            "from a recipe."
+        )
     missing = [task for task in source.manifest.tasks if not context.examples.get(task)]
     if step.needs_examples and missing:
         raise CompressionError(

@@ -48,6 +48,7 @@ from ray_sft.models.load import (
 from ray_sft.models.segmented import use_segmented_attention
 from ray_sft.models.shared_sequence import SharedSequence, part_of, sharing
 from ray_sft.models.unpadded import leave_out_padding
+from ray_sft.models.vocabulary import keep_rows, keep_tokens, named_tokens
 
 __all__ = [
     "BITS_PER_WEIGHT",
@@ -74,6 +75,8 @@ __all__ = [
     "checkpoint_activations",
     "compile_layers",
     "empty_model",
+    "keep_rows",
+    "keep_tokens",
     "layers_of",
     "leave_out_padding",
     "load_model",
@@ -81,6 +84,7 @@ __all__ = [
     "load_tasks",
     "locate",
     "model_config",
+    "named_tokens",
     "opened_bundle",
     "part_of",
     "save_from_scratch",

@@ -10,7 +10,7 @@ from tokenizers import processors
 from ray_sft.core import ConfigError
 from ray_sft.tasks import Processor, prompt_ids, prompt_tokens
 
-__all__ = ["put_prompt", "save_as_told", "word_rows"]
+__all__ = ["put_prompt", "read_as_told", "save_as_told", "word_rows"]
 
 _PROMPT = "prompt"
 """What stands in a post-processor for all tokens of the prompt."""
@@ -55,8 +55,13 @@ def put_prompt(processor: Processor, num_tokens: int) -> None:
 
 
 def save_as_told(processor: Processor, folder: Path) -> None:
-    """Saves a tokenizer so that it is read as its file says, not as its family's usually are."""
+    """Saves a tokenizer so that it is `read_as_told`."""
     processor.save_pretrained(folder)
+    read_as_told(folder)
+
+
+def read_as_told(folder: Path) -> None:
+    """Makes a saved tokenizer be read as its file says, not as its family's usually are."""
     path = folder / _CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     config["tokenizer_class"] = "PreTrainedTokenizerFast"

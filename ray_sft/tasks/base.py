@@ -175,6 +175,15 @@ class Task(Config, ABC):
         text = row.get("text")
         return [text] if isinstance(text, str) and text.strip() else []
 
+    def tokens_in(self, example: Example) -> Array:
+        """The ids of all tokens of an example's texts, in any order, (tokens,)."""
+        return example.arrays["input_ids"]
+
+    def own_tokens(self, processor: Processor) -> Array:
+        """The ids of tokens that the task itself needs, whatever it is asked, (tokens,)."""
+        del processor
+        return np.empty(0, dtype=np.int64)
+
     def model_options(self) -> dict[str, Any]:
         """Options for the model's configuration, such as the number of labels."""
         return {}

@@ -79,6 +79,10 @@ class Cloze(SingleLabel):
     ) -> torch.Tensor:
         """The logits of the first, the second ... token of a word, (batch, tokens, vocabulary)."""
 
+    def own_tokens(self, processor: Processor) -> Array:
+        """See `Task.own_tokens`: those of the labels' words."""
+        return np.concatenate(_label_ids(self, processor))
+
     def logits_at_gap(self, model: torch.nn.Module, batch: TensorBatch) -> torch.Tensor:
         """What `at_gap` takes out of the logits of a batch."""
         logits_BTV = model(

@@ -136,6 +136,11 @@ class Embedding(Task):
         truncated = sum(map(len, encoded)) - sum(map(len, cut))
         return Example(arrays, length=sum(map(len, cut)), truncated=truncated)
 
+    def tokens_in(self, example: Example) -> Array:
+        """See `Task.tokens_in`; those of candidates, too."""
+        pairs = example.arrays.get("pair_ids", np.empty(0, dtype=np.int32))
+        return np.concatenate([example.arrays["input_ids"], pairs])
+
     def _cut(self, ids: list[int]) -> list[int]:
         """The first tokens, and the special one at the end."""
         return ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]]

@@ -101,6 +101,11 @@ class MaskedLanguageModel(LanguageModelTask):
         assert arrays is not None, "an example has a token that can be hidden"
         return Example(arrays, example.length, example.truncated)
 
+    def tokens_in(self, example: Example) -> Array:
+        """See `Task.tokens_in`; what is hidden, not what stands in its place."""
+        labels = example.arrays["labels"]
+        return np.where(labels == IGNORED, example.arrays["input_ids"], labels)
+
     def _hide(
         self, ids: Array, words: Array | None, processor: Processor, rng: np.random.Generator
     ) -> dict[str, Array] | None:

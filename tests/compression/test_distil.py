@@ -74,8 +74,7 @@ def run(passes, teacher, intents, out_dir, *, retrain, **options):
         out_dir=out_dir,
         num_threads=1,
         progress=lambda _: None,
-        train_examples=intents,
-        retrain=retrain,
+        context=PassContext(intents, retrain),
     )
 
 

@@ -14,13 +14,13 @@ from ray_sft.recipe import load_recipe
 from ray_sft.resolve import check_recipe
 from ray_sft.run_folder import RunFolder
 from ray_sft.show import ProgressWatcher
-from ray_sft.tasks import prompt_ids
+from ray_sft.tasks import prompt_ids, prompt_tokens
 from tests.e2e.tiny_run import tiny_recipe, write_tiny_run
 
 OWN = """
 extra_tokens: ["<order>"]
 adapter: {kind: prompt_tuning, num_tokens: 5}
-compress: {passes: [{kind: export_onnx}], budget: {accuracy: -1.0}}
+compress: {passes: [{kind: prune_vocabulary, characters: false}, {kind: export_onnx}], budget: {accuracy: -1.0}}
 """
 TABLE = "bert.embeddings.word_embeddings.weight"
 
@@ -52,6 +52,9 @@ def test_a_run_trains_a_prompt_and_a_word_and_nothing_else_of_the_model(
     assert len(own) == 6
     moved = (before[TABLE] != after[TABLE]).any(dim=1).nonzero().flatten().tolist()
     assert set(moved) == own
+    small = Predictor(Bundle.open(folder.bundles_dir / "prune_vocabulary")).processor
+    assert len(small) < len(processor)
+    assert small.convert_ids_to_tokens(prompt_ids(small)) == list(prompt_tokens(5))
     requests = [sample["request"] for sample in trained.samples()]
     exported = Predictor(Bundle.open(folder.bundles_dir / "onnx")).predict(requests)
     for one, two in zip(Predictor(trained).predict(requests), exported, strict=True):
