@@ -34,9 +34,11 @@ from ray_sft.compression import (
     ExportOnnx,
     Pass,
     PruneFeedForward,
+    PruneHeads,
     PruneVocabulary,
     QuantizeInt4,
     QuantizeInt8,
+    Sparsify,
 )
 from ray_sft.data.augment import (
     Augmentation,
@@ -384,7 +386,9 @@ TASKS: dict[type[Task], Callable[[], TaskCase]] = {
 PASSES: dict[type[Pass], Callable[[], Pass]] = {
     DropLayers: lambda: DropLayers(keep=1),
     PruneFeedForward: PruneFeedForward,
+    PruneHeads: PruneHeads,
     PruneVocabulary: PruneVocabulary,
+    Sparsify: Sparsify,
     Distil: Distil,
     ExportOnnx: ExportOnnx,
     QuantizeInt8: QuantizeInt8,

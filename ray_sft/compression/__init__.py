@@ -16,9 +16,11 @@ from ray_sft.compression.passes import (
     DropLayers,
     ExportOnnx,
     PruneFeedForward,
+    PruneHeads,
     PruneVocabulary,
     QuantizeInt4,
     QuantizeInt8,
+    Sparsify,
 )
 from ray_sft.compression.report import StepReport
 
@@ -34,10 +36,12 @@ __all__ = [
     "PassContext",
     "PassResult",
     "PruneFeedForward",
+    "PruneHeads",
     "PruneVocabulary",
     "QuantizeInt4",
     "QuantizeInt8",
     "Retrain",
+    "Sparsify",
     "Speed",
     "StepReport",
     "compress",

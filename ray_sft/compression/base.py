@@ -88,6 +88,8 @@ class Pass(Config, ABC):
     """Whether it looks at rows of training."""
     trains: ClassVar[bool] = False
     """Whether it trains what the passes before it have cut."""
+    is_undone_by_training: ClassVar[bool] = False
+    """Whether training afterwards takes back what it did."""
     changes_tokens: ClassVar[bool] = False
     """Whether it rewrites the tokenizer, so that rows have to be encoded anew."""
     kind: str

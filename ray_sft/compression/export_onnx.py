@@ -27,6 +27,7 @@ from transformers.exporters import OnnxConfig, OnnxExporter
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.attention import split_heads_inside
+from ray_sft.compression.attention_heads import cut_silent_heads
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.graph import save_graph
 from ray_sft.core import CompressionError
@@ -135,6 +136,7 @@ def _export_encoder(source: Bundle, model_dir: Path) -> None:
     processor = load_processor(source.processor_dir)
     tasks = source.manifest.tasks
     model = load_tasks(str(source.model_dir), tasks, processor=processor).eval()
+    cut_silent_heads(model)
     inputs = _trace_inputs(source, processor)
     axes = {name: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for name in inputs}
     options = OnnxConfig(dynamic=True, dynamic_shapes=axes, opset_version=_OPSET)

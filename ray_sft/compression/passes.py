@@ -8,9 +8,11 @@ from ray_sft.compression.distil import Distil
 from ray_sft.compression.drop_layers import DropLayers
 from ray_sft.compression.export_onnx import ExportOnnx
 from ray_sft.compression.prune_feed_forward import PruneFeedForward
+from ray_sft.compression.prune_heads import PruneHeads
 from ray_sft.compression.prune_vocabulary import PruneVocabulary
 from ray_sft.compression.quantize_int4 import QuantizeInt4
 from ray_sft.compression.quantize_int8 import QuantizeInt8
+from ray_sft.compression.sparsify import Sparsify
 
 __all__ = [
     "VARIANTS",
@@ -19,15 +21,19 @@ __all__ = [
     "DropLayers",
     "ExportOnnx",
     "PruneFeedForward",
+    "PruneHeads",
     "PruneVocabulary",
     "QuantizeInt4",
     "QuantizeInt8",
+    "Sparsify",
 ]
 
 AnyPass: TypeAlias = Annotated[
     DropLayers
     | PruneFeedForward
+    | PruneHeads
     | PruneVocabulary
+    | Sparsify
     | Distil
     | ExportOnnx
     | QuantizeInt8

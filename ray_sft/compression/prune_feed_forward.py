@@ -1,19 +1,11 @@
 """Fewer neurons between the two products of a feed-forward block, which hold most of the weights.
 
-A neuron is worth what the loss would change without it, to first order. With a gate of 1 at each
-neuron, the derivative of the loss of an example by the gate is the sum over its tokens of the
-activation times its gradient; importance is the mean over the examples of its absolute value.
-Michel et al. 2019, "Are Sixteen Heads Really Better than One?", arXiv:1905.10650, eq. 2, for
-heads; Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", arXiv:1906.10771,
-section 3.2, for neurons behind gates, there squared (eq. 8).
-
-Neurons are ranked within their layer, of which each keeps equally many, since the stock
-architectures have one ``intermediate_size``. The examples are rows of training, never those that
-the result is judged by. A model that lost neurons answers worse until it is distilled.
+Neurons are ranked by `ray_sft.compression.importance` within their layer, of which each keeps
+equally many, since the stock architectures have one ``intermediate_size``. They go in rounds: a
+part of them, then the others are weighed again. The examples are rows of training, never those
+that the result is judged by. A model that lost neurons answers worse until it is distilled.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -23,16 +15,14 @@ from transformers import AutoConfig
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
+from ray_sft.compression.importance import importances
 from ray_sft.core import CompressionError, ConfigError
-from ray_sft.inference import plan_batches
-from ray_sft.models import HeadView, layers_of, load_processor, load_tasks, uses_heads
-from ray_sft.tasks import Example, Processor, Task
+from ray_sft.models import layers_of, load_processor, load_tasks
 
 __all__ = ["PruneFeedForward"]
 
 _MULTIPLE = 8
 """What processors multiply at once; sizes in between are no faster."""
-_BATCH_TOKENS = 2048
 
 
 class PruneFeedForward(Pass):
@@ -49,6 +39,8 @@ class PruneFeedForward(Pass):
     """Share of the neurons to take away, rounded so that a multiple of 8 is left."""
     intermediate_size: int = Field(default=0, ge=0, multiple_of=_MULTIPLE)
     """How many neurons are left in each layer; 0 lets ``ratio`` decide."""
+    rounds: int = Field(default=4, ge=1, le=64)
+    """In how many steps they go; after each, those that are left are weighed again."""
 
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: one size for all layers, larger than what is kept."""
@@ -80,15 +72,26 @@ class PruneFeedForward(Pass):
         tasks = source.manifest.tasks
         model: Any = load_tasks(str(source.model_dir), tasks, processor=processor).eval()
         blocks = _blocks(model)
-        size = self._size(model.config.intermediate_size)
-        importances = _importances(model, blocks, tasks, context.examples, processor)
-        for block, importance in zip(blocks, importances, strict=True):
-            block.keep(importance.topk(size).indices.sort().values)
+        before, size = model.config.intermediate_size, self._size(model.config.intermediate_size)
+        kept_importance = 1.0
+        for number in range(self.rounds):
+            weighed = importances(
+                model,
+                [block.down for block in blocks],
+                tasks,
+                context.examples,
+                processor,
+                sizes=[1] * len(blocks),
+            )
+            count = before - round((before - size) * (number + 1) / self.rounds)
+            every = torch.stack(weighed)
+            left = every.topk(count).values.sum() / every.sum().clamp(min=1e-30)
+            kept_importance *= float(left)
+            for block, importance in zip(blocks, weighed, strict=True):
+                block.keep(importance.topk(count).indices.sort().values)
         model.config.intermediate_size = size
         model.save_pretrained(out.model_dir)
-        every = torch.stack(importances)
-        kept = every.topk(size).values.sum() / every.sum().clamp(min=1e-30)
-        return PassResult({"intermediate_size": size, "kept_importance": float(kept)})
+        return PassResult({"intermediate_size": size, "kept_importance": kept_importance})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,43 +137,3 @@ def _blocks(model: Any) -> list[_Block]:
             )
         blocks.append(_Block(up, down[0]))
     return blocks
-
-
-def _importances(
-    model: torch.nn.Module,
-    blocks: Sequence[_Block],
-    tasks: Mapping[str, Task],
-    examples: Mapping[str, Sequence[Example]],
-    processor: Processor,
-) -> list[torch.Tensor]:
-    """Of each block, the mean over examples of a neuron's influence on the loss, (neurons,)."""
-    totals = [torch.zeros(block.down.in_features) for block in blocks]
-    num_rows = 0
-    for name, batch in _batches(tasks, examples, processor):
-        view = HeadView(model, name) if uses_heads(tasks) else model
-        activations: list[torch.Tensor] = []
-
-        def note(_module: torch.nn.Module, inputs: Any, into: Any = activations) -> None:
-            into.append(inputs[0])
-
-        with ExitStack() as stack:
-            for block in blocks:
-                stack.enter_context(block.down.register_forward_pre_hook(note))
-            loss_sum = tasks[name].loss(view, batch).loss_sum
-        gradients = torch.autograd.grad(loss_sum, activations)
-        for total, activation_BTN, gradient_BTN in zip(totals, activations, gradients, strict=True):
-            total += (activation_BTN * gradient_BTN).detach().sum(dim=1).abs().sum(dim=0)
-        num_rows += len(batch["input_ids"])
-    if not num_rows:
-        raise CompressionError("prune_feed_forward needs training rows, but there are none.")
-    return [total / num_rows for total in totals]
-
-
-def _batches(
-    tasks: Mapping[str, Task], examples: Mapping[str, Sequence[Example]], processor: Processor
-) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    for name, task in tasks.items():
-        rows = examples.get(name, ())
-        for group in plan_batches([row.length for row in rows], max_batch_tokens=_BATCH_TOKENS):
-            batch = task.collate([rows[index] for index in group], processor)
-            yield name, {key: torch.from_numpy(array) for key, array in batch.items()}

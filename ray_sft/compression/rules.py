@@ -66,6 +66,10 @@ def check_passes(passes: Sequence[Pass], source: Bundle, context: PassContext) -
                 f"{step.kind} is the first pass, so student and teacher are the same model. Put a "
                 "pass that makes it smaller, such as drop_layers, before it."
             )
+        if step.trains and (undone := [p.kind for p in passes[:number] if p.is_undone_by_training]):
+            raise CompressionError(
+                f"{step.kind} would take back what {undone[0]} did. Put {undone[0]} behind it."
+            )
         step.check(source)
         former, precision, name = step.produces, step.precision, f"the result of {step.kind}"
 

@@ -5,7 +5,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from ray_sft.compression import PassContext, PruneFeedForward
-from ray_sft.compression.prune_feed_forward import _blocks, _importances
+from ray_sft.compression.importance import importances
+from ray_sft.compression.prune_feed_forward import _blocks
 from ray_sft.core import CompressionError
 from ray_sft.inference import Predictor
 from ray_sft.models import load_tasks
@@ -61,7 +62,8 @@ def test_importance_is_the_mean_over_examples_of_the_gradient_of_a_gate(
 ):
     tasks = classifier.manifest.tasks
     model = load_tasks(str(classifier.model_dir), tasks, processor=processor).eval()
-    found = _importances(model, _blocks(model), tasks, intents, processor)
+    readers = [block.down for block in _blocks(model)]
+    found = importances(model, readers, tasks, intents, processor, sizes=[1, 1])
     expected = [torch.zeros(128) for _ in found]
     for example in intents["intent"]:
         gates = [torch.ones(128, requires_grad=True) for _ in found]

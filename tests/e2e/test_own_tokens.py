@@ -20,7 +20,9 @@ from tests.e2e.tiny_run import tiny_recipe, write_tiny_run
 OWN = """
 extra_tokens: ["<order>"]
 adapter: {kind: prompt_tuning, num_tokens: 5}
-compress: {passes: [{kind: prune_vocabulary, characters: false}, {kind: export_onnx}], budget: {accuracy: -1.0}}
+compress:
+  passes: [{kind: prune_vocabulary, characters: false}, {kind: export_onnx}]
+  budget: {accuracy: -1.0}
 """
 TABLE = "bert.embeddings.word_embeddings.weight"
 
