@@ -84,8 +84,6 @@ class Pass(Config, ABC):
     """The name of the bundle's folder; a second one of the kind in a chain gets a number."""
     is_exact: ClassVar[bool] = False
     """Whether the outputs must equal those of its own source within the parity tolerance."""
-    needs_examples: ClassVar[bool] = False
-    """Whether it looks at rows of training."""
     trains: ClassVar[bool] = False
     """Whether it trains what the passes before it have cut."""
     is_undone_by_training: ClassVar[bool] = False
@@ -93,6 +91,11 @@ class Pass(Config, ABC):
     changes_tokens: ClassVar[bool] = False
     """Whether it rewrites the tokenizer, so that rows have to be encoded anew."""
     kind: str
+
+    @property
+    def needs_examples(self) -> bool:
+        """Whether it looks at rows of training."""
+        return False
 
     @abstractmethod
     def check(self, source: Bundle) -> None:

@@ -32,7 +32,6 @@ class PruneFeedForward(Pass):
     produces: ClassVar[Format] = "torch"
     precision: ClassVar[Precision] = "fp32"
     variant: ClassVar[str] = "prune_feed_forward"
-    needs_examples: ClassVar[bool] = True
 
     kind: Literal["prune_feed_forward"] = "prune_feed_forward"
     ratio: float = Field(default=0.5, gt=0, lt=1)
@@ -41,6 +40,11 @@ class PruneFeedForward(Pass):
     """How many neurons are left in each layer; 0 lets ``ratio`` decide."""
     rounds: int = Field(default=4, ge=1, le=64)
     """In how many steps they go; after each, those that are left are weighed again."""
+
+    @property
+    def needs_examples(self) -> bool:
+        """See `Pass.needs_examples`."""
+        return True
 
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: one size for all layers, larger than what is kept."""

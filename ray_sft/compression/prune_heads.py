@@ -37,13 +37,17 @@ class PruneHeads(Pass):
     produces: ClassVar[Format] = "torch"
     precision: ClassVar[Precision] = "fp32"
     variant: ClassVar[str] = "prune_heads"
-    needs_examples: ClassVar[bool] = True
 
     kind: Literal["prune_heads"] = "prune_heads"
     ratio: float = Field(default=0.3, gt=0, lt=1)
     """Share of the heads to take away; in a decoder, of the groups that share keys and values."""
     rounds: int = Field(default=4, ge=1, le=64)
     """In how many steps they go; after each, those that are left are weighed again."""
+
+    @property
+    def needs_examples(self) -> bool:
+        """See `Pass.needs_examples`."""
+        return True
 
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: several heads, and none that the positions of words are added to."""

@@ -36,7 +36,6 @@ class PruneVocabulary(Pass):
     produces: ClassVar[Format] = "torch"
     precision: ClassVar[Precision] = "fp32"
     variant: ClassVar[str] = "prune_vocabulary"
-    needs_examples: ClassVar[bool] = True
     changes_tokens: ClassVar[bool] = True
 
     kind: Literal["prune_vocabulary"] = "prune_vocabulary"
@@ -47,6 +46,11 @@ class PruneVocabulary(Pass):
     Words that training did not have then stay whole."""
     characters: bool = True
     """Leave every token of one character, so that any word can still be spelled."""
+
+    @property
+    def needs_examples(self) -> bool:
+        """See `Pass.needs_examples`."""
+        return True
 
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: there must be a tokenizer of a file that can be rewritten."""

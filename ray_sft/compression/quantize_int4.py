@@ -1,10 +1,15 @@
 """4-bit weights for decoders, which alone wait for memory rather than for arithmetic."""
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
-from ray_sft.compression.block_quantization import BlockSize, quantize_blocks
+from ray_sft.compression.block_quantization import Algorithm, BlockSize, quantize_blocks
+from ray_sft.compression.sensitivity import most_sensitive
 from ray_sft.core import CompressionError
 
 __all__ = ["QuantizeInt4"]
@@ -22,6 +27,17 @@ class QuantizeInt4(Pass):
     block_size: BlockSize = 32
     """Weights that share a scale; 128 is faster on large models, and loses a little more."""
 
+    algorithm: Algorithm = "rtn"
+    """How weights are rounded: ``k_quant`` searches scale and offset, and loses less."""
+    units_in_int8: int = Field(default=0, ge=0)
+    """How many units of products that read the same values get 8 bits: those whose rounding to 4
+    bits changes the answers to training rows the most."""
+
+    @property
+    def needs_examples(self) -> bool:
+        """See `Pass.needs_examples`."""
+        return self.units_in_int8 > 0
+
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: decoders only."""
         if not source.is_decoder:
@@ -34,6 +50,19 @@ class QuantizeInt4(Pass):
         self, source: Bundle, out: BundleWriter, context: PassContext = NO_CONTEXT
     ) -> PassResult:
         """See `Pass.apply`."""
-        del context
-        quantize_blocks(source.model_dir, out.model_dir, bits=4, block_size=self.block_size)
-        return PassResult({"block_size": self.block_size})
+
+        def quantize(folder: Path, others: Collection[str], rest: Literal[8, 32] = 32) -> None:
+            quantize_blocks(
+                source.model_dir,
+                folder,
+                bits=4,
+                block_size=self.block_size,
+                others=others,
+                bits_of_others=rest,
+                algorithm=self.algorithm,
+            )
+
+        others = most_sensitive(source, self.units_in_int8, context.examples, quantize)
+        quantize(out.model_dir, others, 8)
+        properties = {"block_size": self.block_size, "algorithm": self.algorithm}
+        return PassResult({**properties, "in_int8": others})

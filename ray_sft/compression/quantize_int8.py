@@ -7,17 +7,20 @@ row by itself and keeps that.
 """
 
 import logging
+from collections.abc import Collection
 from math import prod
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from pydantic import Field
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.block_quantization import BlockSize, quantize_blocks
 from ray_sft.compression.graph import save_graph
+from ray_sft.compression.sensitivity import most_sensitive
 
 __all__ = ["QuantizeInt8"]
 
@@ -36,6 +39,15 @@ class QuantizeInt8(Pass):
     embeddings: bool = True
     """Also the word embeddings of an encoder: no faster, but often half of its size."""
 
+    units_in_fp32: int = Field(default=0, ge=0)
+    """How many units of products that read the same values (queries, keys and values are one) stay
+    in fp32: those whose rounding changes the answers to training rows the most."""
+
+    @property
+    def needs_examples(self) -> bool:
+        """See `Pass.needs_examples`."""
+        return self.units_in_fp32 > 0
+
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: every model that can be exported can be quantized."""
 
@@ -43,15 +55,29 @@ class QuantizeInt8(Pass):
         self, source: Bundle, out: BundleWriter, context: PassContext = NO_CONTEXT
     ) -> PassResult:
         """See `Pass.apply`."""
-        del context
+
+        def quantize(folder: Path, others: Collection[str]) -> None:
+            self._quantize(source, folder, others=others)
+
+        others = most_sensitive(source, self.units_in_fp32, context.examples, quantize)
+        quantize(out.model_dir, others)
+        block_size = {"block_size": self.block_size} if source.is_decoder else {}
+        return PassResult({"in_fp32": others, **block_size})
+
+    def _quantize(self, source: Bundle, model_dir: Path, *, others: Collection[str]) -> None:
+        """Writes the graph with all products but ``others`` quantized."""
         if source.is_decoder:
-            quantize_blocks(source.model_dir, out.model_dir, bits=8, block_size=self.block_size)
-            return PassResult({"block_size": self.block_size})
-        _quantize_dynamic(source.model_dir, out.model_dir, embeddings=self.embeddings)
-        return PassResult()
+            size = self.block_size
+            quantize_blocks(source.model_dir, model_dir, bits=8, block_size=size, others=others)
+        else:
+            _quantize_dynamic(
+                source.model_dir, model_dir, others=others, embeddings=self.embeddings
+            )
 
 
-def _quantize_dynamic(source_dir: Path, model_dir: Path, *, embeddings: bool) -> None:
+def _quantize_dynamic(
+    source_dir: Path, model_dir: Path, *, others: Collection[str], embeddings: bool
+) -> None:
     """Quantizes the standard graph: ONNX Runtime fuses the integer operators when it loads it."""
     root = logging.getLogger()
     level = root.level
@@ -61,7 +87,7 @@ def _quantize_dynamic(source_dir: Path, model_dir: Path, *, embeddings: bool) ->
             source_dir / "model.onnx",
             model_dir / "model.onnx",
             op_types_to_quantize=["MatMul", "Gather"] if embeddings else ["MatMul"],
-            nodes_to_exclude=_small_gathers(source_dir / "model.onnx"),
+            nodes_to_exclude=[*_small_gathers(source_dir / "model.onnx"), *others],
             per_channel=True,
             weight_type=QuantType.QInt8,
             extra_options={

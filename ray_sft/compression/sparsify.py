@@ -57,6 +57,11 @@ class Sparsify(Pass):
             raise ValueError("pattern 2:4 is a sparsity of 0.5; leave sparsity out")
         return self
 
+    @property
+    def needs_examples(self) -> bool:
+        """See `Pass.needs_examples`."""
+        return self.by == "wanda"
+
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: every model has weights."""
 
