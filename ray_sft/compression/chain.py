@@ -12,6 +12,7 @@ from ray_sft.bundle import Bundle, BundleWriter
 from ray_sft.compression import gates
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext
 from ray_sft.compression.graph import operators
+from ray_sft.compression.identities import batching_difference, caching_difference
 from ray_sft.compression.measure import Speed, Workload, make_workload, measure
 from ray_sft.compression.passes import AnyPass, ExportOnnx, QuantizeInt8
 from ray_sft.compression.record import card_row, complete_manifest, draft_manifest
@@ -144,6 +145,14 @@ class _Chain:
             predictors = Predictor.each(draft, num_threads=self.num_threads, spinning=False)
             if step.changes_tokens:
                 self._encode_anew(draft)
+            batching, caching = self._identities(predictors, draft)
+            if step.precision == "fp32":
+                gates.check_identities(
+                    step.kind,
+                    batching=batching,
+                    caching=caching,
+                    tolerance=self.config.parity_tolerance,
+                )
             if step.is_exact:
                 drift = self._drift(former[-1], predictors)
                 gates.check_parity(step.kind, drift, self.config.parity_tolerance)
@@ -153,8 +162,15 @@ class _Chain:
                 gates.check_budget(step.kind, before, metrics, self.config.budget)
             workload = self._workload(predictors)
             report = self._compare(step, path, draft, metrics, workload, former).model_copy(
-                update={"parity": self._drift(self.source, predictors), "seconds": seconds}
+                update={
+                    "parity": self._drift(self.source, predictors),
+                    "batching": batching,
+                    "caching": caching,
+                    "seconds": seconds,
+                }
             )
+            if step.produces == "onnx":
+                gates.check_operators(step.kind, step.precision, report.operators)
             if number == len(self.config.passes) - 1:
                 gates.check_speedup(step.kind, report.speedup_over_source, self.config.min_speedup)
             reports = [item.report for item in former] + [report]
@@ -181,6 +197,16 @@ class _Chain:
             gates.logit_difference(other.predictors[name], one, self.requests[name])
             for name, one in predictors.items()
         )
+
+    def _identities(
+        self, predictors: Mapping[str, Predictor], bundle: Bundle
+    ) -> tuple[float, float | None]:
+        """What a batch, and a cache where there is one, change."""
+        samples = {name: self._samples(one, name) for name, one in predictors.items()}
+        batching = max(batching_difference(one, samples[n]) for n, one in predictors.items())
+        if not bundle.is_decoder or bundle.manifest.format != "onnx":
+            return batching, None
+        return batching, max(caching_difference(o, samples[n]) for n, o in predictors.items())
 
     def _compare(
         self,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ray_sft.compression.base import Precision
 from ray_sft.core import CompressionError
 from ray_sft.inference import Predictor
 from ray_sft.tasks import Array, Example, Processor, Rejected, Row, Task
@@ -11,6 +12,8 @@ from ray_sft.tasks import Array, Example, Processor, Rejected, Row, Task
 __all__ = [
     "check_budget",
     "check_budget_names",
+    "check_identities",
+    "check_operators",
     "check_parity",
     "check_speedup",
     "logit_difference",
@@ -73,6 +76,38 @@ def check_parity(kind: str, difference: float, tolerance: float) -> None:
             f"parity_tolerance of {tolerance:g}. The export is wrong for this model, or its logits "
             "are large: raise compress.parity_tolerance only if the quality holds."
         )
+
+
+def check_identities(
+    kind: str, *, batching: float, caching: float | None, tolerance: float
+) -> None:
+    """Raises CompressionError where neighbours in a batch, or a cache, change the answers."""
+    for what, difference in (
+        ("in a batch differ from those to each text alone", batching),
+        ("with a cache differ from those without", caching),
+    ):
+        if difference is not None and not difference <= tolerance:
+            raise CompressionError(
+                f"{kind}: answers {what}: a logit by {difference:.3g}, more than the "
+                f"parity_tolerance of {tolerance:g}. The model cannot be served like this; leave "
+                f"the pass {kind} out, or start from another architecture."
+            )
+
+
+def check_operators(kind: str, precision: Precision, operators: Mapping[str, int]) -> None:
+    """Raises CompressionError where a quantized graph does not compute on what it holds.
+
+    ONNX Runtime unpacks weights for which it has no kernel, and is slower than without.
+    """
+    if precision != "fp32" and not any(operators.get(name) for name in _ON_INTEGERS):
+        found = ", ".join(f"{count} {name}" for name, count in operators.items())
+        raise CompressionError(
+            f"{kind}: the optimised graph computes no product on integers (it has: {found}). "
+            "ONNX Runtime has no kernel for it here; serve the model without the pass."
+        )
+
+
+_ON_INTEGERS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulInteger", "MatMulNBits")
 
 
 def check_budget_names(tasks: Mapping[str, Task], budget: Mapping[str, float]) -> None:

@@ -34,6 +34,10 @@ class StepReport(Config):
     """Throughput over that of the bundle that the pass was given."""
     parity: float = 0.0
     """Largest difference of a logit from the source's, on the samples."""
+    batching: float = 0.0
+    """Largest difference of a logit between samples in a batch and each alone."""
+    caching: float | None = None
+    """Of a decoder in ONNX, that between tokens one by one and a text at once."""
     seconds: float = 0.0
     """What the pass itself took, without the measuring."""
     operators: dict[str, int] = Field(default_factory=dict)
