@@ -59,7 +59,17 @@ class BundleWriter:
 
     def draft(self, manifest: Manifest) -> Bundle:
         """What is written so far, as a bundle to measure and to record samples with."""
-        return Bundle(self._folder, manifest)
+        return Bundle(self._folder, manifest.model_copy(update={"files": self._entries()}))
+
+    def _entries(self) -> dict[str, FileEntry]:
+        """What is written so far, by its path in the bundle."""
+        return {
+            str(file.relative_to(self._folder)): FileEntry(
+                sha256=hash_file(file), num_bytes=file.stat().st_size
+            )
+            for file in sorted(self._folder.rglob("*"))
+            if file.is_file()
+        }
 
     def finish(self, manifest: Manifest) -> Bundle:
         """Completes the bundle with ``manifest``, whose ``files`` are filled in here.
@@ -71,13 +81,7 @@ class BundleWriter:
         samples = self._folder / "samples.jsonl"
         if not samples.is_file() or not samples.stat().st_size or not any(self.model_dir.iterdir()):
             raise BundleError(f"bundle '{self.path}' would have no model or no samples.")
-        files = {
-            str(file.relative_to(self._folder)): FileEntry(
-                sha256=hash_file(file), num_bytes=file.stat().st_size
-            )
-            for file in sorted(self._folder.rglob("*"))
-            if file.is_file()
-        }
+        files = self._entries()
         complete = manifest.model_copy(
             update={
                 "files": files,

@@ -97,6 +97,11 @@ class Pass(Config, ABC):
         """Whether it looks at rows of training."""
         return False
 
+    @property
+    def brings_model(self) -> bool:
+        """Whether it starts from another model than what the pass before has made."""
+        return False
+
     @abstractmethod
     def check(self, source: Bundle) -> None:
         """Looks at the source of the whole chain, before any work.

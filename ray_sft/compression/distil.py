@@ -1,17 +1,18 @@
-"""Training what other passes have cut, with the source of the chain as its teacher.
+"""Training what other passes have cut, or another model, with the source of the chain as teacher.
 
 The training itself is the pipeline's: this file says only what is trained towards what. See
 `ray_sft.objectives.Distillation` for the loss.
 """
 
 import shutil
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
-from ray_sft.core import CompressionError
+from ray_sft.core import BundleError, CompressionError, ConfigError
+from ray_sft.models import load_processor, load_tasks, locate
 from ray_sft.objectives import Distillation
 
 __all__ = ["Distil"]
@@ -27,6 +28,9 @@ class Distil(Pass):
     trains: ClassVar[bool] = True
 
     kind: Literal["distil"] = "distil"
+    student: str = ""
+    """Another model to be taught: a hub id, a folder or a bundle with the same tokens, of any width
+    and depth; empty for what the passes before have made."""
     epochs: int = Field(default=1, ge=1)
     """How often each row is trained; everything else is as in the recipe's ``train``."""
     steps: int = Field(default=0, ge=0)
@@ -47,8 +51,26 @@ class Distil(Pass):
         """What is minimised."""
         return Distillation(**self.model_dump(include=set(Distillation.model_fields)))
 
+    @property
+    def brings_model(self) -> bool:
+        """See `Pass.brings_model`."""
+        return bool(self.student)
+
     def check(self, source: Bundle) -> None:
-        """See `Pass.check`: every model that was trained can be distilled."""
+        """See `Pass.check`: a student must read the ids that its teacher reads."""
+        if not self.student:
+            return
+        try:
+            theirs = load_processor(locate(self.student).processor).get_vocab()
+        except (ConfigError, BundleError) as error:
+            raise CompressionError(f"distil: student '{self.student}': {error}") from None
+        own = load_processor(source.processor_dir).get_vocab()
+        if theirs != own:
+            raise CompressionError(
+                f"distil: student '{self.student}' has other tokens ({len(theirs)}) than its "
+                f"teacher '{source.manifest.name}' ({len(own)}), so that it cannot be compared "
+                "token by token. Take a student of the same tokenizer, or train it by itself."
+            )
 
     def apply(
         self, source: Bundle, out: BundleWriter, context: PassContext = NO_CONTEXT
@@ -57,11 +79,20 @@ class Distil(Pass):
         if context.retrain is None:
             raise CompressionError("distil trains, but nothing here can. Run it from a recipe.")
         weights = context.retrain(
-            source,
+            self._given(source, out) if self.student else source,
             self.distillation,
             epochs=self.epochs,
             steps=self.steps,
             learning_rate=self.learning_rate,
         )
+        for file in out.model_dir.iterdir():
+            file.unlink()
         shutil.copytree(weights, out.model_dir, dirs_exist_ok=True)
         return PassResult(self.model_dump(mode="json", exclude={"kind"}))
+
+    def _given(self, source: Bundle, out: BundleWriter) -> Bundle:
+        """The student with new heads for the tasks, written to ``out`` as a bundle to train."""
+        tasks, processor = source.manifest.tasks, load_processor(source.processor_dir)
+        model: Any = load_tasks(locate(self.student).model, tasks, processor=processor)
+        model.save_pretrained(out.model_dir)
+        return out.draft(source.manifest.model_copy(update={"variant": out.path.name}))

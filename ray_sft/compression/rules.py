@@ -61,14 +61,19 @@ def check_passes(passes: Sequence[Pass], source: Bundle, context: PassContext) -
                 f"{step.kind} learns from rows that the teacher reads, too, so they have to have "
                 "the same tokens. Put prune_vocabulary behind it."
             )
-        if step.trains and number == 0:
+        if step.trains and number == 0 and not step.brings_model:
             raise CompressionError(
                 f"{step.kind} is the first pass, so student and teacher are the same model. Put a "
-                "pass that makes it smaller, such as drop_layers, before it."
+                "pass that makes it smaller, such as drop_layers, before it, or name a student."
             )
         if step.trains and (undone := [p.kind for p in passes[:number] if p.is_undone_by_training]):
             raise CompressionError(
                 f"{step.kind} would take back what {undone[0]} did. Put {undone[0]} behind it."
+            )
+        if step.brings_model and number:
+            raise CompressionError(
+                f"{step.kind} takes a student of its own, so what {passes[number - 1].kind} has "
+                "made would be lost. Leave one of them out."
             )
         step.check(source)
         former, precision, name = step.produces, step.precision, f"the result of {step.kind}"

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModel
 
 from ray_sft.bundle import Bundle
 from ray_sft.compression import Compress, Distil, DropLayers, PassContext, Retrain, compress
 from ray_sft.core import CompressionError
 from ray_sft.inference import Predictor, check_samples
-from ray_sft.models import load_model
+from ray_sft.models import load_model, train_tokenizer
 from tests.compression.conftest import apply
 
 
@@ -149,3 +150,35 @@ def test_the_pass_asks_for_its_own_settings(teacher, retrain, tmp_path):
     }
     assert step.distillation.temperature == properties["temperature"] == 4.0
     assert step.distillation.alpha == 0.9
+
+
+def test_another_model_is_taught_whatever_its_width(teacher, intents, retrain, processor, tmp_path):
+    torch.manual_seed(1)
+    config = AutoConfig.from_pretrained(teacher.model_dir)
+    config.hidden_size, config.num_hidden_layers, config.intermediate_size = 32, 2, 48
+    AutoModel.from_config(config).save_pretrained(tmp_path / "narrow")
+    processor.save_pretrained(tmp_path / "narrow")
+    distil = {"kind": "distil", "student": str(tmp_path / "narrow")}
+    distil |= {"steps": 120, "learning_rate": 5e-3, "hidden_weight": 0}
+    passes = [distil, {"kind": "export_onnx"}]
+    options = {"retrain": retrain, "budget": {"loss": 0.3}}
+    before, taught, exported = run(passes, teacher, intents, tmp_path / "out", **options)
+    assert taught.num_bytes < 0.5 * before.num_bytes
+    assert exported.metrics == pytest.approx(taught.metrics, abs=1e-4)
+    bundle = Bundle.open(taught.path)
+    assert bundle.manifest.properties["student"] == str(tmp_path / "narrow")
+    assert bundle.manifest.tasks == teacher.manifest.tasks
+    check_samples(Predictor(bundle))
+
+
+def test_a_student_that_cannot_be_taught_is_refused(teacher, intents, retrain, tmp_path):
+    AutoModel.from_config(AutoConfig.from_pretrained(teacher.model_dir)).save_pretrained(tmp_path)
+    train_tokenizer(["other words"] * 5, vocab_size=300).save_pretrained(tmp_path)
+    step = {"kind": "distil", "student": str(tmp_path)}
+    with pytest.raises(CompressionError, match=r"has other tokens .* Take a student of the same"):
+        run([step], teacher, intents, tmp_path / "out", retrain=retrain)
+    with pytest.raises(CompressionError, match="student 'nowhere/at-all'"):
+        run([step | {"student": "nowhere/at-all"}], teacher, intents, tmp_path, retrain=retrain)
+    passes = [{"kind": "drop_layers", "keep": 2}, step]
+    with pytest.raises(CompressionError, match="what drop_layers has made would be lost"):
+        run(passes, teacher, intents, tmp_path / "out", retrain=retrain)
