@@ -38,6 +38,7 @@ from ray_sft.compression import (
     PruneVocabulary,
     QuantizeInt4,
     QuantizeInt8,
+    QuantizeStatic,
     Sparsify,
 )
 from ray_sft.data.augment import (
@@ -392,6 +393,7 @@ PASSES: dict[type[Pass], Callable[[], Pass]] = {
     Distil: Distil,
     ExportOnnx: ExportOnnx,
     QuantizeInt8: QuantizeInt8,
+    QuantizeStatic: QuantizeStatic,
     QuantizeInt4: QuantizeInt4,
 }
 

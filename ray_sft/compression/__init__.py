@@ -20,6 +20,7 @@ from ray_sft.compression.passes import (
     PruneVocabulary,
     QuantizeInt4,
     QuantizeInt8,
+    QuantizeStatic,
     Sparsify,
 )
 from ray_sft.compression.report import StepReport
@@ -40,6 +41,7 @@ __all__ = [
     "PruneVocabulary",
     "QuantizeInt4",
     "QuantizeInt8",
+    "QuantizeStatic",
     "Retrain",
     "Sparsify",
     "Speed",

@@ -107,7 +107,14 @@ def check_operators(kind: str, precision: Precision, operators: Mapping[str, int
         )
 
 
-_ON_INTEGERS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulInteger", "MatMulNBits")
+_ON_INTEGERS = (
+    "DynamicQuantizeMatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "MatMulNBits",
+    "QGemm",
+    "QLinearMatMul",
+)
 
 
 def check_budget_names(tasks: Mapping[str, Task], budget: Mapping[str, float]) -> None:

@@ -2,13 +2,14 @@
 
 import tempfile
 from collections import Counter
+from math import prod
 from pathlib import Path
 
 import onnx
 
 from ray_sft.inference import OnnxRunner
 
-__all__ = ["operators", "save_graph"]
+__all__ = ["operators", "save_graph", "small_tables"]
 
 _LARGEST_FILE = 1_900_000_000
 """Protocol buffers end at 2 GiB; larger weights go to a file beside the graph."""
@@ -40,6 +41,15 @@ def operators(model_dir: Path) -> dict[str, int]:
         OnnxRunner(model_dir, num_threads=1, optimized_path=optimized)
         graph = onnx.load(optimized, load_external_data=False).graph
         return dict(Counter(node.op_type for node in graph.node).most_common())
+
+
+def small_tables(model_dir: Path) -> list[str]:
+    """Every look-up but that of the largest table: positions and the like, which stay in fp32."""
+    graph = onnx.load(model_dir / "model.onnx", load_external_data=False).graph
+    sizes = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
+    gathers = [node for node in graph.node if node.op_type == "Gather"]
+    largest = max(gathers, key=lambda node: sizes.get(node.input[0], 0), default=None)
+    return [node.name for node in gathers if node is not largest]
 
 
 def _forget_origin(graph: onnx.GraphProto) -> None:

@@ -12,6 +12,7 @@ from ray_sft.compression.prune_heads import PruneHeads
 from ray_sft.compression.prune_vocabulary import PruneVocabulary
 from ray_sft.compression.quantize_int4 import QuantizeInt4
 from ray_sft.compression.quantize_int8 import QuantizeInt8
+from ray_sft.compression.quantize_static import QuantizeStatic
 from ray_sft.compression.sparsify import Sparsify
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PruneVocabulary",
     "QuantizeInt4",
     "QuantizeInt8",
+    "QuantizeStatic",
     "Sparsify",
 ]
 
@@ -37,6 +39,7 @@ AnyPass: TypeAlias = Annotated[
     | Distil
     | ExportOnnx
     | QuantizeInt8
+    | QuantizeStatic
     | QuantizeInt4,
     Field(discriminator="kind"),
 ]

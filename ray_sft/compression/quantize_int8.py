@@ -8,7 +8,6 @@ row by itself and keeps that.
 
 import logging
 from collections.abc import Collection
-from math import prod
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -19,7 +18,7 @@ from pydantic import Field
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.block_quantization import BlockSize, quantize_blocks
-from ray_sft.compression.graph import save_graph
+from ray_sft.compression.graph import save_graph, small_tables
 from ray_sft.compression.sensitivity import most_sensitive
 
 __all__ = ["QuantizeInt8"]
@@ -87,7 +86,7 @@ def _quantize_dynamic(
             source_dir / "model.onnx",
             model_dir / "model.onnx",
             op_types_to_quantize=["MatMul", "Gather"] if embeddings else ["MatMul"],
-            nodes_to_exclude=[*_small_gathers(source_dir / "model.onnx"), *others],
+            nodes_to_exclude=[*small_tables(source_dir), *others],
             per_channel=True,
             weight_type=QuantType.QInt8,
             extra_options={
@@ -98,12 +97,3 @@ def _quantize_dynamic(
     finally:
         root.setLevel(level)
     save_graph(onnx.load(model_dir / "model.onnx"), model_dir)
-
-
-def _small_gathers(path: Path) -> list[str]:
-    """Every look-up but that of the largest table: positions and the like stay in fp32."""
-    graph = onnx.load(path, load_external_data=False).graph
-    sizes = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
-    gathers = [node for node in graph.node if node.op_type == "Gather"]
-    largest = max(gathers, key=lambda node: sizes.get(node.input[0], 0), default=None)
-    return [node.name for node in gathers if node is not largest]

@@ -110,9 +110,12 @@ class OnnxRunner:
 
     def __call__(self, batch: Batch) -> Outputs:
         """The graph's outputs without keys and values."""
-        feeds = {entry.name: self._feed(entry, batch) for entry in self._inputs}
-        values = self.session.run(self._outputs, feeds)
+        values = self.session.run(self._outputs, self.feeds(batch))
         return dict(zip(self._outputs, values, strict=True))
+
+    def feeds(self, batch: Batch) -> dict[str, Array]:
+        """What the graph is given for a batch, by input; of a decoder with an empty past."""
+        return {entry.name: self._feed(entry, batch) for entry in self._inputs}
 
     def _feed(self, entry: Any, batch: Batch) -> Array:
         dtype = _DTYPES[entry.type]
