@@ -9,7 +9,7 @@ inputs have not changed is not run again.
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -161,6 +161,7 @@ class Pipeline:
         epochs: int,
         steps: int,
         learning_rate: float,
+        others: Sequence[Bundle],
     ) -> Path:
         """See `Retrain`: the last stage once more, with a teacher in place of its objectives."""
         stage = self.recipe.stages()[-1]
@@ -171,7 +172,9 @@ class Pipeline:
         # compiled layers would not tell their outputs, which are compared with the teacher's
         train = stage.train.model_copy(update=changes | {"compile": False})
         settings = train.decisive(), distillation.model_dump(mode="json")
-        inputs = fingerprint(student.weights_fingerprint, teacher.fingerprint, *settings)
+        teachers = [teacher, *others]
+        taught_by = [one.fingerprint for one in teachers]
+        inputs = fingerprint(student.weights_fingerprint, taught_by, *settings)
         return train_model(
             stage.tasks,
             train,
@@ -181,7 +184,7 @@ class Pipeline:
             out_dir=self.folder.train_dir(f"{student.manifest.variant}-distilled"),
             name=f"run-{inputs[:12]}",
             on_record=partial(self.watcher.record, "compress"),
-            teacher=str(teacher.model_dir),
+            teachers=[str(one.model_dir) for one in teachers],
             distillation=distillation,
             former=self._replay(stage, teacher),
             trackers=self.recipe.trackers,

@@ -27,10 +27,12 @@ class Retrain(Protocol):
         epochs: int,
         steps: int,
         learning_rate: float,
+        others: Sequence[Bundle],
     ) -> Path:
         """The folder with the trained weights, as transformers reads them.
 
-        ``steps`` 0 goes by ``epochs``; ``learning_rate`` 0 keeps that of the recipe.
+        ``steps`` 0 goes by ``epochs``; ``learning_rate`` 0 keeps that of the recipe; ``others``
+        teach, too.
         """
 
 

@@ -31,6 +31,9 @@ class Distil(Pass):
     student: str = ""
     """Another model to be taught: a hub id, a folder or a bundle with the same tokens, of any width
     and depth; empty for what the passes before have made."""
+    teachers: tuple[str, ...] = ()
+    """Further bundles that teach, beside the source of the chain, the same tasks by the same
+    tokens; the answers of all are averaged."""
     epochs: int = Field(default=1, ge=1)
     """How often each row is trained; everything else is as in the recipe's ``train``."""
     steps: int = Field(default=0, ge=0)
@@ -57,20 +60,33 @@ class Distil(Pass):
         return bool(self.student)
 
     def check(self, source: Bundle) -> None:
-        """See `Pass.check`: a student must read the ids that its teacher reads."""
-        if not self.student:
-            return
-        try:
-            theirs = load_processor(locate(self.student).processor).get_vocab()
-        except (ConfigError, BundleError) as error:
-            raise CompressionError(f"distil: student '{self.student}': {error}") from None
+        """See `Pass.check`: students and teachers must read the ids that the source reads."""
         own = load_processor(source.processor_dir).get_vocab()
-        if theirs != own:
-            raise CompressionError(
-                f"distil: student '{self.student}' has other tokens ({len(theirs)}) than its "
-                f"teacher '{source.manifest.name}' ({len(own)}), so that it cannot be compared "
-                "token by token. Take a student of the same tokenizer, or train it by itself."
-            )
+        for model in (self.student, *self.teachers):
+            if not model:
+                continue
+            try:
+                theirs = load_processor(locate(model).processor).get_vocab()
+            except (ConfigError, BundleError) as error:
+                raise CompressionError(f"distil: '{model}': {error}") from None
+            if theirs != own:
+                raise CompressionError(
+                    f"distil: '{model}' has other tokens ({len(theirs)}) than "
+                    f"'{source.manifest.name}' ({len(own)}), so that they cannot be compared token "
+                    "by token. Take one of the same tokenizer."
+                )
+        for teacher in self._others():
+            if teacher.manifest.tasks != source.manifest.tasks:
+                raise CompressionError(
+                    f"distil: teacher '{teacher.path}' has other tasks or labels than "
+                    f"'{source.manifest.name}'. Take one that was trained on the same rows."
+                )
+
+    def _others(self) -> list[Bundle]:
+        try:
+            return [Bundle.open(path) for path in self.teachers]
+        except BundleError as error:
+            raise CompressionError(f"distil: a teacher cannot be opened: {error}") from None
 
     def apply(
         self, source: Bundle, out: BundleWriter, context: PassContext = NO_CONTEXT
@@ -84,6 +100,7 @@ class Distil(Pass):
             epochs=self.epochs,
             steps=self.steps,
             learning_rate=self.learning_rate,
+            others=self._others(),
         )
         for file in out.model_dir.iterdir():
             file.unlink()

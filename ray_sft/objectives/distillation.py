@@ -19,9 +19,12 @@ All terms are summed over targets. The states of a target are those of its token
 stands for a whole text, the mean over the tokens of the text. Of an embedding's texts only the
 first is compared, not its candidates.
 
+Of several teachers the answers are averaged, and the layers of the first are followed.
+
 It is no `Objective` that a recipe may list, since it needs a second model.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -68,6 +71,25 @@ class Distillation(Config):
             projection = torch.nn.Linear(_width(student), teacher_width, bias=False)
             torch.nn.init.orthogonal_(projection.weight)
             student.add_module(PROJECTION, projection)
+
+    def joined(self, teacher_loss_fns: Sequence[LossFn]) -> LossFn:
+        """The loss of several teachers as that of one.
+
+        Its logits are those whose distribution at the temperature is the mean of the teachers'
+        (Hinton et al. 2015, section 5.1, of an ensemble: their arithmetic mean).
+        """
+        if len(teacher_loss_fns) == 1:
+            return teacher_loss_fns[0]
+
+        def run(batch: TensorBatch) -> Loss:
+            losses = [loss_fn(batch) for loss_fn in teacher_loss_fns]
+            tempered_KNC = torch.stack(
+                [(loss.logits / self.temperature).log_softmax(dim=1) for loss in losses]
+            )
+            mean_NC = tempered_KNC.logsumexp(dim=0) - math.log(len(losses))
+            return replace(losses[0], logits=self.temperature * mean_NC)
+
+        return run
 
     def wrap(
         self,

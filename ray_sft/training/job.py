@@ -32,8 +32,8 @@ class Job:
     """Handle of the actor that gathers records."""
     objectives: tuple[AnyObjective, ...] = ()
     adapter: AnyAdapter | None = None
-    teacher: str = ""
-    """Folder of the model that ``distillation`` follows."""
+    teachers: tuple[str, ...] = ()
+    """Folders of the models that ``distillation`` follows."""
     distillation: Distillation | None = None
     former: Former | None = None
     """What not to forget; the former model is ``model``."""

@@ -97,7 +97,7 @@ def train_model(
     on_record: Callable[[Mapping[str, Any]], None],
     objectives: Sequence[AnyObjective] = (),
     adapter: AnyAdapter | None = None,
-    teacher: str = "",
+    teachers: Sequence[str] = (),
     distillation: Distillation | None = None,
     former: Former | None = None,
     stream: Stream | None = None,
@@ -118,7 +118,7 @@ def train_model(
         on_record: gets every record, in a thread of its own.
         objectives: wrap the loss, the first one innermost.
         adapter: trained instead of the model's own weights, and merged into them at the end.
-        teacher: a folder or hub id with weights that ``distillation`` follows.
+        teachers: folders or hub ids with weights that ``distillation`` follows.
         distillation: wraps the task's own loss, inside of ``objectives``.
         former: what ``model`` has learned before and is not to forget.
         stream: the training rows after those in ``data_dirs``, of the only task.
@@ -146,7 +146,7 @@ def train_model(
         log,
         objectives=tuple(objectives),
         adapter=adapter,
-        teacher=teacher,
+        teachers=tuple(teachers),
         distillation=distillation,
         former=former,
         windows=Windows(stream, feed) if stream else None,

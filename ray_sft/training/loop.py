@@ -93,7 +93,7 @@ class Loop:
         if job.adapter is not None:
             job.adapter.inject(module, self.tasks, self.processor)
         if job.distillation is not None:
-            width = model_config(job.teacher).hidden_size
+            width = model_config(job.teachers[0]).hidden_size
             job.distillation.prepare(module, teacher_width=width)
         if self.train.activation_checkpointing:
             checkpoint_activations(module)

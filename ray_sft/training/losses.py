@@ -11,7 +11,6 @@ ewc                       the former model's weights; once, however often object
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -49,14 +48,15 @@ class Losses:
     def __init__(
         self, job: Job, engine: Engine, *, processor: Processor, held: HeldWeights | None
     ) -> None:
-        """Loads the second model where the job has a teacher, or a former model to listen to."""
+        """Loads other models where the job has teachers, or a former model to listen to."""
         self._job, self._engine, self._held = job, engine, held
         self._device = next(engine.bare_module.parameters()).device
-        self._second: Any = None
+        others: tuple[str, ...] = ()
         if job.distillation is not None:
-            self._second = self._load(job.teacher, processor)
+            others = job.teachers
         elif job.former is not None and job.former.settings.learning_without_forgetting:
-            self._second = self._load(job.model, processor)
+            others = (job.model,)
+        self._others = [self._load(other, processor) for other in others]
 
     def _load(self, reference: str, processor: Processor) -> torch.nn.Module:
         """A whole model on every rank: it runs without the others, and is never trained."""
@@ -76,24 +76,25 @@ class Losses:
         return ewc.wrap(loss_fn, module, anchors=self._held.anchors, fisher=self._held.fisher)
 
     def _listening(self, name: str, loss_fn: LossFn) -> LossFn:
-        """``loss_fn`` with what a second model says."""
+        """``loss_fn`` with what other models say."""
         job = self._job
-        if self._second is None:
+        if not self._others:
             return loss_fn
-        second_loss_fn = self._in_precision(self._plain(name, self._second))
+        other_loss_fns = [self._in_precision(self._plain(name, one)) for one in self._others]
         if job.distillation is not None:
             return job.distillation.wrap(
                 loss_fn,
                 self._engine.bare_module,
-                teacher_loss_fn=second_loss_fn,
-                teacher=self._second,
+                teacher_loss_fn=job.distillation.joined(other_loss_fns),
+                teacher=self._others[0],
                 labels_tokens=job.tasks[name].labels_tokens,
             )
         assert job.former is not None
         keep = job.former.settings.learning_without_forgetting
         assert keep is not None
         num_known = job.former.num_known.get(name, 0)
-        return keep.wrap(loss_fn, former_loss_fn=second_loss_fn, num_known=num_known)
+        (former_loss_fn,) = other_loss_fns
+        return keep.wrap(loss_fn, former_loss_fn=former_loss_fn, num_known=num_known)
 
     def _plain(self, name: str, module: torch.nn.Module) -> LossFn:
         tasks = self._job.tasks

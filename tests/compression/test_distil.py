@@ -1,5 +1,6 @@
 """Distillation in a chain; a plain loop in this process stands in for Ray Train's."""
 
+import shutil
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -44,17 +45,17 @@ def teacher(make_encoder, classifier, intents, processor) -> Bundle:
 
 @pytest.fixture
 def retrain(teacher, intents, processor, tmp_path) -> Retrain:
-    def run(student, distillation, *, epochs, steps, learning_rate) -> Path:
+    def run(student, distillation, *, epochs, steps, learning_rate, others) -> Path:
         del epochs
         task = student.task
         models = [
             load_model(str(bundle.model_dir), task, processor=processor).eval()
-            for bundle in (student, teacher)
+            for bundle in (student, teacher, *others)
         ]
         loss_fn = distillation.wrap(
             partial(task.loss, models[0]),
             models[0],
-            teacher_loss_fn=partial(task.loss, models[1]),
+            teacher_loss_fn=distillation.joined([partial(task.loss, one) for one in models[1:]]),
             teacher=models[1],
             labels_tokens=task.labels_tokens,
         )
@@ -146,6 +147,7 @@ def test_the_pass_asks_for_its_own_settings(teacher, retrain, tmp_path):
         "epochs": 2,
         "steps": 1,
         "learning_rate": 1e-3,
+        "others": [],
         "distillation": step.distillation,
     }
     assert step.distillation.temperature == properties["temperature"] == 4.0
@@ -175,10 +177,39 @@ def test_a_student_that_cannot_be_taught_is_refused(teacher, intents, retrain, t
     AutoModel.from_config(AutoConfig.from_pretrained(teacher.model_dir)).save_pretrained(tmp_path)
     train_tokenizer(["other words"] * 5, vocab_size=300).save_pretrained(tmp_path)
     step = {"kind": "distil", "student": str(tmp_path)}
-    with pytest.raises(CompressionError, match=r"has other tokens .* Take a student of the same"):
+    with pytest.raises(CompressionError, match=r"has other tokens .* Take one of the same"):
         run([step], teacher, intents, tmp_path / "out", retrain=retrain)
-    with pytest.raises(CompressionError, match="student 'nowhere/at-all'"):
+    with pytest.raises(CompressionError, match="'nowhere/at-all'"):
         run([step | {"student": "nowhere/at-all"}], teacher, intents, tmp_path, retrain=retrain)
     passes = [{"kind": "drop_layers", "keep": 2}, step]
     with pytest.raises(CompressionError, match="what drop_layers has made would be lost"):
+        run(passes, teacher, intents, tmp_path / "out", retrain=retrain)
+
+
+def test_several_teachers_teach_together(teacher, intents, retrain, tmp_path):
+    second, _ = apply(DropLayers(keep=3), teacher, tmp_path / "second")
+    asked = []
+
+    def watched(student, distillation, **options):
+        asked.extend(one.path for one in options["others"])
+        return retrain(student, distillation, **options)
+
+    passes = [CHAIN[0], CHAIN[1] | {"teachers": [str(second.path)]}]
+    *_, taught = run(passes, teacher, intents, tmp_path / "out", retrain=watched)
+    assert asked == [second.path]
+    assert Bundle.open(taught.path).manifest.properties["teachers"] == [str(second.path)]
+
+
+def test_a_teacher_of_other_labels_is_refused(teacher, classifier, intents, retrain, tmp_path):
+    labels = tuple(reversed(classifier.task.labels))
+    task = classifier.task.model_copy(update={"labels": labels})
+    other = tmp_path / "other"
+    shutil.copytree(classifier.path, other)
+    manifest = classifier.manifest.model_copy(update={"tasks": {"intent": task}})
+    (other / "manifest.json").write_text(manifest.model_dump_json())
+    passes = [CHAIN[0], CHAIN[1] | {"teachers": [str(other)]}]
+    with pytest.raises(CompressionError, match="has other tasks or labels"):
+        run(passes, teacher, intents, tmp_path / "out", retrain=retrain)
+    passes[1] |= {"teachers": [str(tmp_path / "nowhere")]}
+    with pytest.raises(CompressionError, match="nowhere"):
         run(passes, teacher, intents, tmp_path / "out", retrain=retrain)

@@ -305,6 +305,18 @@ def test_states_of_a_narrower_student_are_compared_through_a_learned_matrix():
     assert matrix.grad.abs().sum() > 0
 
 
+def test_several_teachers_answer_with_the_mean_of_their_distributions():
+    torch.manual_seed(0)
+    every = [torch.randn(5, 4) * 3 for _ in range(3)]
+    losses = [Loss(torch.tensor(0.0), 5, logits, torch.arange(5) % 4) for logits in every]
+    distillation = Distillation(temperature=2.5)
+    joined = distillation.joined([lambda _, loss=loss: loss for loss in losses])
+    found = joined({}).logits.numpy().astype(np.float64)
+    expected = np.mean([softmax(one.numpy().astype(np.float64) / 2.5) for one in every], axis=0)
+    np.testing.assert_allclose(softmax(found / 2.5), expected, rtol=1e-5)
+    assert distillation.joined([len]) is len
+
+
 def test_only_a_student_of_another_width_has_a_matrix():
     world = World(SequenceClassification)
     for distillation, width in ((Distillation(), 32), (Distillation(hidden_weight=0), 16)):

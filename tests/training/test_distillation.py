@@ -19,9 +19,9 @@ ROWS = {"uneven": [0, 3, 4, 9, 11, 12, 20], "lonely": [5]}
 DISTILLATION = Distillation(temperature=3.0, alpha=0.5, hidden_weight=2.0, relation_weight=1.5)
 
 
-def write_teacher(run, auto, folder: Path, *, times: int = 1) -> str:
+def write_teacher(run, auto, folder: Path, *, times: int = 1, seed: int = 3) -> str:
     """Twice as deep as the student, and so many times as wide."""
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     config = AutoConfig.from_pretrained(run.model)
     config.num_hidden_layers = 4
     config.hidden_size *= times
@@ -30,17 +30,18 @@ def write_teacher(run, auto, folder: Path, *, times: int = 1) -> str:
     return str(folder)
 
 
-def plain_gradient(run, teacher_dir, samples, *, distillation):
+def plain_gradient(run, teacher_dirs, samples, *, distillation):
     processor = load_processor(run.model)
     model = load_model(str(run.model), run.task, processor=processor)
-    teacher = load_model(teacher_dir, run.task, processor=processor).eval()
+    teachers = [load_model(one, run.task, processor=processor).eval() for one in teacher_dirs]
+    teacher = teachers[0]
     torch.manual_seed(run.job().train.seed)
     load_model(str(run.model), run.task, processor=processor)  # draws what that of a run draws
     distillation.prepare(model, teacher_width=teacher.config.hidden_size)
     loss_fn = distillation.wrap(
         partial(run.task.loss, model),
         model,
-        teacher_loss_fn=partial(run.task.loss, teacher),
+        teacher_loss_fn=distillation.joined([partial(run.task.loss, one) for one in teachers]),
         teacher=teacher,
         labels_tokens=run.task.labels_tokens,
     )
@@ -57,14 +58,18 @@ def test_the_gradient_equals_that_of_one_plain_batch(tiny_decoder, tiny_encoder,
         "decoder": (tiny_decoder, AutoModelForCausalLM, 1),
         "encoder": (tiny_encoder, AutoModelForSequenceClassification, 1),
         "narrow": (tiny_encoder, AutoModelForSequenceClassification, 2),
+        "several": (tiny_encoder, AutoModelForSequenceClassification, 1),
     }
     cases, expected = {}, {}
     for kind, (run, auto, times) in runs.items():
-        teacher = write_teacher(run, auto, tmp_path / f"teacher-{kind}", times=times)
+        teachers = tuple(
+            write_teacher(run, auto, tmp_path / f"teacher-{kind}-{seed}", times=times, seed=seed)
+            for seed in ((3, 4) if kind == "several" else (3,))
+        )
         for name, samples in ROWS.items():
-            expected[kind, name] = plain_gradient(run, teacher, samples, distillation=DISTILLATION)
+            expected[kind, name] = plain_gradient(run, teachers, samples, distillation=DISTILLATION)
             bare = plain_gradient(
-                run, teacher, samples, distillation=Distillation(alpha=0, hidden_weight=0)
+                run, teachers, samples, distillation=Distillation(alpha=0, hidden_weight=0)
             )
             change = max((expected[kind, name][key] - bare[key]).abs().max() for key in bare)
             assert change > 1e-2, "the teacher has to matter more than the tolerance"
@@ -78,7 +83,7 @@ def test_the_gradient_equals_that_of_one_plain_batch(tiny_decoder, tiny_encoder,
                     learning_rate=1.0,
                     warmup=0.0,
                 )
-                job = replace(job, teacher=teacher, distillation=DISTILLATION)
+                job = replace(job, teachers=teachers, distillation=DISTILLATION)
                 cases[f"{kind}-{name}-zero{stage}"] = (job, samples)
     run_world(gradients, 2, cases, tmp_path)
     for case in cases:
@@ -102,7 +107,7 @@ def test_what_is_trained_beside_a_narrower_student_is_not_saved_with_it(
 ):
     auto = AutoModelForSequenceClassification
     teacher = write_teacher(tiny_encoder, auto, tmp_path / "teacher", times=2)
-    job = replace(tiny_encoder.job(zero_stage=3), teacher=teacher, distillation=DISTILLATION)
+    job = replace(tiny_encoder.job(zero_stage=3), teachers=(teacher,), distillation=DISTILLATION)
     run_world(save_student, 2, job, tmp_path)
     before, after = (
         load_file(folder / "model.safetensors")
