@@ -30,7 +30,7 @@ def encoded(bundle: Bundle, texts, folder=None):
 
 def test_what_training_does_not_use_goes_and_is_not_missed(classifier, tmp_path):
     context = PassContext(encoded(classifier, FEW))
-    step = PruneVocabulary()
+    step = PruneVocabulary(keep_first=0)
     bundle, properties = apply(step, classifier, tmp_path / "small", context)
     before, after = Predictor(classifier), Predictor(bundle)
     used = {n for one in context.examples["intent"] for n in one.arrays["input_ids"].tolist()}
@@ -50,8 +50,8 @@ def test_rare_tokens_go_too_and_the_first_ones_stay(classifier, tmp_path):
     context = PassContext(encoded(classifier, TEXTS))
     sizes = {}
     for name, step in {
-        "all": PruneVocabulary(characters=False),
-        "often": PruneVocabulary(characters=False, min_count=20),
+        "all": PruneVocabulary(characters=False, keep_first=0),
+        "often": PruneVocabulary(characters=False, min_count=20, keep_first=0),
         "first": PruneVocabulary(characters=False, min_count=20, keep_first=350),
     }.items():
         bundle, properties = apply(step, classifier, tmp_path / name, context)
@@ -85,7 +85,9 @@ def test_words_of_labels_stay_though_no_row_has_them(tmp_path):
         rows=rows,
     )
     context = PassContext({"intent": task.encode(rows, case.processor)})
-    bundle, _ = apply(PruneVocabulary(characters=False), source, tmp_path / "small", context)
+    bundle, _ = apply(
+        PruneVocabulary(characters=False, keep_first=0), source, tmp_path / "small", context
+    )
     before, after = Predictor(source), Predictor(bundle)
     for one, two in zip(before.predict(rows), after.predict(rows), strict=True):
         assert one.label == two.label
@@ -104,7 +106,8 @@ def chain(classifier, tmp_path, passes, *, texts=TEXTS, **context):
     )
 
 
-PASSES = [{"kind": "prune_vocabulary"}, {"kind": "export_onnx"}, {"kind": "quantize_int8"}]
+PRUNE = {"kind": "prune_vocabulary", "keep_first": 0}
+PASSES = [PRUNE, {"kind": "export_onnx"}, {"kind": "quantize_int8"}]
 
 
 def test_a_chain_goes_on_with_rows_of_the_new_tokens(classifier, tmp_path):

@@ -21,7 +21,7 @@ OWN = """
 extra_tokens: ["<order>"]
 adapter: {kind: prompt_tuning, num_tokens: 5}
 compress:
-  passes: [{kind: prune_vocabulary, characters: false}, {kind: export_onnx}]
+  passes: [{kind: prune_vocabulary, characters: false, keep_first: 0}, {kind: export_onnx}]
   budget: {accuracy: -1.0}
 """
 TABLE = "bert.embeddings.word_embeddings.weight"
