@@ -1,18 +1,18 @@
 """Block-wise weight quantization of a decoder graph, activations in 8 bit, row by row.
 
-Weights of 4 bits are rounded in one of two ways, both of them those of ONNX Runtime's tools:
+Weights of 4 bits are rounded in one of three ways:
 
-- ``rtn``: to the nearest of 16 values that are symmetric about zero.
+- ``rtn``: to the nearest of 16 values about zero, by ONNX Runtime's tools.
 - ``k_quant``: scale and offset of a block are searched for the least weighted squared error, as in
-  llama.cpp's k-quants; an offset a block more to keep.
-
-The tools' GPTQ is not offered: it rounds what GPTQ found anew, by other scales, and loses more than
-``rtn`` (on rows it was calibrated on, 1.8 times the squared error of logits).
+  llama.cpp's k-quants, by the same tools; an offset a block more to keep.
+- ``gptq``: later weights make up for earlier ones, by `ray_sft.compression.gptq`. The tools' own
+  rounds its result anew, by other scales, and loses more than ``rtn`` (on rows that it was
+  calibrated on, 1.8 times the squared error of logits).
 """
 
 import logging
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -24,12 +24,14 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (
     MatMulNBitsQuantizer,
 )
 
+from ray_sft.compression.gptq import refill
 from ray_sft.compression.graph import save_graph
 from ray_sft.core import CompressionError
+from ray_sft.tasks import Batch
 
 __all__ = ["Algorithm", "BlockSize", "quantize_blocks"]
 
-Algorithm: TypeAlias = Literal["rtn", "k_quant"]
+Algorithm: TypeAlias = Literal["rtn", "k_quant", "gptq"]
 BlockSize: TypeAlias = Literal[16, 32, 64, 128, 256]
 
 _INT8_ACTIVATIONS = 4
@@ -43,6 +45,7 @@ def quantize_blocks(
     bits: Literal[4, 8],
     block_size: BlockSize,
     algorithm: Algorithm = "rtn",
+    batches: Sequence[Batch] = (),
     others: Collection[str] = (),
     bits_of_others: Literal[8, 32] = 32,
 ) -> None:
@@ -54,6 +57,7 @@ def quantize_blocks(
         bits: of the weights of products.
         block_size: how many weights share a scale.
         algorithm: how weights of 4 bits are rounded.
+        batches: calibration rows, which ``gptq`` looks at.
         others: names of products whose weights get another precision.
         bits_of_others: which; 32 leaves them as they are.
 
@@ -65,6 +69,8 @@ def quantize_blocks(
     config = KQuantWeightOnlyQuantConfig() if algorithm == "k_quant" else None
     model = onnx.load(source_dir / "model.onnx")
     model = _quantized(model, bits=bits, block_size=block_size, but=others, config=config)
+    if algorithm == "gptq" and bits == 4:
+        refill(model, source_dir, batches, block_size=block_size)
     if others and bits_of_others == 8:  # which are all that is left
         model = _quantized(model, bits=8, block_size=block_size)
     if not any(node.op_type == "MatMulNBits" for node in model.graph.node):

@@ -9,8 +9,9 @@ from pydantic import Field
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.block_quantization import Algorithm, BlockSize, quantize_blocks
-from ray_sft.compression.sensitivity import most_sensitive
+from ray_sft.compression.sensitivity import calibration_batches, most_sensitive
 from ray_sft.core import CompressionError
+from ray_sft.tasks import Batch
 
 __all__ = ["QuantizeInt4"]
 
@@ -28,7 +29,8 @@ class QuantizeInt4(Pass):
     """Weights that share a scale; 128 is faster on large models, and loses a little more."""
 
     algorithm: Algorithm = "rtn"
-    """How weights are rounded: ``k_quant`` searches scale and offset, and loses less."""
+    """How weights are rounded: ``k_quant`` searches scale and offset, ``gptq`` lets later weights
+    make up for earlier ones on training rows; both take longer and lose less."""
     units_in_int8: int = Field(default=0, ge=0)
     """How many units of products that read the same values get 8 bits: those whose rounding to 4
     bits changes the answers to training rows the most."""
@@ -36,7 +38,7 @@ class QuantizeInt4(Pass):
     @property
     def needs_examples(self) -> bool:
         """See `Pass.needs_examples`."""
-        return self.units_in_int8 > 0
+        return self.units_in_int8 > 0 or self.algorithm == "gptq"
 
     def check(self, source: Bundle) -> None:
         """See `Pass.check`: decoders only."""
@@ -50,6 +52,11 @@ class QuantizeInt4(Pass):
         self, source: Bundle, out: BundleWriter, context: PassContext = NO_CONTEXT
     ) -> PassResult:
         """See `Pass.apply`."""
+        batches: list[Batch] = []
+        if self.algorithm == "gptq":
+            batches = list(calibration_batches(source, context.examples))
+            if not batches:
+                raise CompressionError("gptq looks at training rows, but there are none.")
 
         def quantize(folder: Path, others: Collection[str], rest: Literal[8, 32] = 32) -> None:
             quantize_blocks(
@@ -60,6 +67,7 @@ class QuantizeInt4(Pass):
                 others=others,
                 bits_of_others=rest,
                 algorithm=self.algorithm,
+                batches=batches,
             )
 
         others = most_sensitive(source, self.units_in_int8, context.examples, quantize)

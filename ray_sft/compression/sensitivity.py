@@ -19,7 +19,7 @@ from ray_sft.inference import OnnxRunner, plan_batches
 from ray_sft.models import load_processor
 from ray_sft.tasks import Batch, Example, Outputs
 
-__all__ = ["most_sensitive", "units_of"]
+__all__ = ["calibration_batches", "most_sensitive", "units_of"]
 
 _ROWS = 64
 """Of each task; more change the order of units little."""
@@ -62,7 +62,7 @@ def most_sensitive(
             f"'{source.manifest.name}' has {len(units)} units of products, of which {count} were "
             f"to be rounded less. Set a number below {len(units)}."
         )
-    batches = list(_batches(source, examples))
+    batches = list(calibration_batches(source, examples))
     expected = _outputs(source.model_dir, batches)
     every, errors = {node for unit in units for node in unit}, []
     for unit in units:
@@ -73,7 +73,9 @@ def most_sensitive(
     return [node for number in order[:count] for node in units[number]]
 
 
-def _batches(source: Bundle, examples: Mapping[str, Sequence[Example]]) -> Iterator[Batch]:
+def calibration_batches(
+    source: Bundle, examples: Mapping[str, Sequence[Example]]
+) -> Iterator[Batch]:
     """Some rows of every task, at even distances."""
     processor = load_processor(source.processor_dir)
     for name, task in source.manifest.tasks.items():
