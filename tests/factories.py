@@ -32,6 +32,7 @@ from ray_sft.compression import (
     Distil,
     DropLayers,
     ExportOnnx,
+    LowRank,
     Pass,
     PruneFeedForward,
     PruneHeads,
@@ -386,6 +387,7 @@ TASKS: dict[type[Task], Callable[[], TaskCase]] = {
 
 PASSES: dict[type[Pass], Callable[[], Pass]] = {
     DropLayers: lambda: DropLayers(keep=1),
+    LowRank: LowRank,
     PruneFeedForward: PruneFeedForward,
     PruneHeads: PruneHeads,
     PruneVocabulary: PruneVocabulary,

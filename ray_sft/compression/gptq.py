@@ -14,28 +14,23 @@ give each layer what the rounded layers before it say.
 Shapes: K inputs, N outputs, as ONNX multiplies.
 """
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
-from ray_sft.compression.graph import save_graph
-from ray_sft.inference import OnnxRunner, open_session
+from ray_sft.compression.second_moments import second_moments
 from ray_sft.tasks import Array, Batch
 
-__all__ = ["gptq", "hessians", "pack", "refill"]
+__all__ = ["gptq", "pack", "refill"]
 
 _LARGEST = 7.0
 _LOWEST = -8.0
 """Codes of 4 bits without their offset of 8."""
 _DAMPING = 0.01
-_MEMORY = 2_000_000_000
-"""Bytes that the Hessians of one run over the calibration rows may take."""
 
 
 def gptq(weights_KN: Array, hessian_KK: Array, *, block_size: int) -> tuple[Array, Array]:
@@ -86,49 +81,6 @@ def pack(codes_KN: Array, *, block_size: int) -> Array:
     return np.ascontiguousarray(packed)
 
 
-def hessians(
-    source_dir: Path, sizes: Mapping[str, int], batches: Sequence[Batch]
-) -> Iterator[tuple[str, Array]]:
-    """X^T X over all tokens but padding, (K, K), of each named value of a graph.
-
-    Args:
-        source_dir: holds the graph in fp32.
-        sizes: by name of a value, its last axis.
-        batches: calibration rows.
-    """
-    runner = OnnxRunner(source_dir, num_threads=1)
-    feeds = [runner.feeds(batch) for batch in batches]
-    left = list(sizes)
-    while left:
-        group = [left.pop(0)]
-        while left and 8 * sum(sizes[name] ** 2 for name in (*group, left[0])) <= _MEMORY:
-            group.append(left.pop(0))
-        totals = {name: np.zeros((sizes[name], sizes[name])) for name in group}
-        session = _session_with(source_dir, group)
-        for feed in feeds:
-            is_token = feed["attention_mask"].astype(bool)
-            for name, values in zip(group, session.run(group, feed), strict=True):
-                # what is computed of the last token alone has none of padding
-                is_whole = values.shape[:2] == is_token.shape
-                rows = values[is_token] if is_whole else values.reshape(-1, sizes[name])
-                totals[name] += rows.T.astype(np.float64) @ rows.astype(np.float64)
-        yield from totals.items()
-
-
-def _session_with(source_dir: Path, names: Sequence[str]) -> ort.InferenceSession:
-    """The graph of a folder with further values among its outputs."""
-    model = onnx.load(source_dir / "model.onnx")
-    have = {value.name for value in model.graph.output}
-    model.graph.output.extend(
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        for name in names
-        if name not in have
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        save_graph(model, Path(folder))
-        return open_session(Path(folder), num_threads=1, spinning=False)
-
-
 def refill(
     model: onnx.ModelProto, source_dir: Path, batches: Sequence[Batch], *, block_size: int
 ) -> None:
@@ -152,7 +104,7 @@ def refill(
         name: int(weights[products[nodes[0].output[0]].input[1]].dims[0])
         for name, nodes in readers.items()
     }
-    for name, hessian in hessians(source_dir, sizes, batches):
+    for name, hessian in second_moments(source_dir, sizes, batches):
         for node in readers[name]:
             weight = numpy_helper.to_array(weights[products[node.output[0]].input[1]])
             codes, scales = gptq(weight, hessian, block_size=block_size)

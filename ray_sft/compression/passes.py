@@ -7,6 +7,7 @@ from pydantic import Field
 from ray_sft.compression.distil import Distil
 from ray_sft.compression.drop_layers import DropLayers
 from ray_sft.compression.export_onnx import ExportOnnx
+from ray_sft.compression.low_rank import LowRank
 from ray_sft.compression.prune_feed_forward import PruneFeedForward
 from ray_sft.compression.prune_heads import PruneHeads
 from ray_sft.compression.prune_vocabulary import PruneVocabulary
@@ -21,6 +22,7 @@ __all__ = [
     "Distil",
     "DropLayers",
     "ExportOnnx",
+    "LowRank",
     "PruneFeedForward",
     "PruneHeads",
     "PruneVocabulary",
@@ -38,6 +40,7 @@ AnyPass: TypeAlias = Annotated[
     | Sparsify
     | Distil
     | ExportOnnx
+    | LowRank
     | QuantizeInt8
     | QuantizeStatic
     | QuantizeInt4,

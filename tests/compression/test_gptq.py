@@ -8,7 +8,8 @@ from onnx import helper
 
 from ray_sft.bundle import Bundle
 from ray_sft.compression import Compress, PassContext, compress
-from ray_sft.compression.gptq import gptq, hessians, pack
+from ray_sft.compression.gptq import gptq, pack
+from ray_sft.compression.second_moments import second_moments
 from ray_sft.core import CompressionError
 from ray_sft.inference import OnnxRunner
 
@@ -148,7 +149,7 @@ def test_the_hessian_is_of_the_tokens_alone(decoder, own_words, tmp_path):
         "attention_mask": np.pad(np.ones_like(ids), [(0, 0), (0, 4)]),
     }
     assert OnnxRunner(folder, num_threads=1)(whole)
-    one, two = (dict(hessians(folder, sizes, [batch])) for batch in (whole, padded))
+    one, two = (dict(second_moments(folder, sizes, [batch])) for batch in (whole, padded))
     assert one.keys() == two.keys() == sizes.keys()
     for name, matrix in one.items():
         assert matrix.shape == (sizes[name], sizes[name])
