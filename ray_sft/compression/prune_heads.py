@@ -109,7 +109,12 @@ class PruneHeads(Pass):
         """Of each layer equally many, ``share`` of the way to the ratio."""
         groups = every[0].num_groups
         count = groups - round((groups - self._kept(groups)) * share)
-        return [set(one.topk(count).indices.tolist()) for one in weighed]
+        kept = []
+        for heads, one in zip(every, weighed, strict=True):
+            # a silent group is worth as much as one that nothing depends on, and is none to keep
+            best = sorted(heads.speaking(), key=lambda group: -float(one[group]))
+            kept.append(set(best[:count]))
+        return kept
 
     def _ranked(
         self, every: Sequence[Heads], weighed: Sequence[torch.Tensor], before: int, share: float

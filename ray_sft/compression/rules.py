@@ -70,6 +70,11 @@ def check_passes(passes: Sequence[Pass], source: Bundle, context: PassContext) -
             raise CompressionError(
                 f"{step.kind} would take back what {undone[0]} did. Put {undone[0]} behind it."
             )
+        if step.changes_tokens and any(earlier.changes_tokens for earlier in passes[:number]):
+            raise CompressionError(
+                f"{step.kind} stands twice, but the training rows that it counts are of the first "
+                "tokenizer. Leave one out."
+            )
         if step.brings_model and number:
             raise CompressionError(
                 f"{step.kind} takes a student of its own, so what {passes[number - 1].kind} has "

@@ -70,12 +70,20 @@ def read_as_told(folder: Path) -> None:
 
 def word_rows(processor: Processor, num_rows: int, *, seed: int) -> list[int]:
     """The ids of frequent words of the vocabulary, no one twice before all were drawn."""
-    special = set(processor.added_tokens_decoder)
-    words = [number for number in sorted(processor.get_vocab().values()) if number not in special]
-    words = words[:_FREQUENT]
+    added = set(processor.added_tokens_decoder)
+    found = sorted((number, token) for token, number in processor.get_vocab().items())
+    pieces = [(number, token) for number, token in found if number not in added]
+    # single characters, and what vocabularies keep for later, have rows that mean nothing yet
+    words = [n for n, token in pieces if len(_bare(token)) > 1 and _bare(token).isalpha()]
+    words = (words or [number for number, _ in pieces])[:_FREQUENT]
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randperm(len(words), generator=generator).tolist()
     return [words[drawn[number % len(drawn)]] for number in range(num_rows)]
+
+
+def _bare(token: str) -> str:
+    """A piece without what says that it begins or continues a word."""
+    return token.removeprefix("##").lstrip("\u2581\u0120")
 
 
 def _with_prompt(post_processor: Any, prompt: dict[str, Any]) -> processors.PostProcessor:

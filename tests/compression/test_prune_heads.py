@@ -105,6 +105,21 @@ def test_a_decoder_loses_groups_and_says_so(make_decoder, own_words, tmp_path):
     assert steps[1].parity <= 1e-4
 
 
+def test_every_layer_of_a_decoder_keeps_as_many_though_some_are_idle(
+    make_decoder, own_words, tmp_path
+):
+    source = make_decoder(num_attention_heads=8, num_key_value_heads=4, head_dim=16)
+    full = AutoModelForCausalLM.from_pretrained(source.model_dir)
+    with torch.no_grad():  # three of four groups of the first layer
+        full.model.layers[0].self_attn.o_proj.weight[:, 32:] = 0.0
+    full.save_pretrained(source.model_dir)
+    step = PruneHeads(ratio=0.5, rounds=4)
+    bundle, properties = apply(step, source, tmp_path / "small", PassContext(own_words))
+    assert properties["heads_of_layers"] == [2, 2]
+    model = AutoModelForCausalLM.from_pretrained(bundle.model_dir)
+    assert model.model.layers[0].self_attn.q_proj.weight.shape == (64, 64)
+
+
 def test_importance_is_the_mean_over_examples_of_the_gradient_of_a_gate(
     classifier, intents, processor
 ):

@@ -165,6 +165,8 @@ def test_it_comes_behind_what_trains_and_from_a_recipe(classifier, tmp_path):
             encode_anew=lambda _: EncodedRows({}, {}),
             retrain=lambda *_, **__: tmp_path,
         )
+    with pytest.raises(CompressionError, match="prune_vocabulary stands twice"):
+        chain(classifier, tmp_path, [PRUNE, PRUNE], encode_anew=lambda _: EncodedRows({}, {}))
     assert not list(tmp_path.iterdir())
 
 
