@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from transformers import (
 )
 
 from ray_sft.models import (
+    Adapter,
     HeadedEncoder,
     HeadView,
     checkpoint_activations,
@@ -83,13 +85,20 @@ def build(kind: str, task: Task) -> torch.nn.Module:
     else:
         module = BertForSequenceClassification(_encoder_config())
     if kind in ADAPTER_OF:
-        ADAPTER_OF[kind].inject(module, {"intent": task}, tiny_processor())
+        ADAPTER_OF[kind].inject(module, {"intent": task}, _processor(ADAPTER_OF[kind]))
         for name, parameter in module.named_parameters():
             if "lora_B" in name:  # zeros at first, and then lora_A has no gradient
                 torch.nn.init.normal_(parameter, std=0.1)
     if kind.startswith("checkpointed"):
         checkpoint_activations(module)
     return share_dropout(module)
+
+
+def _processor(adapter: Adapter) -> Any:
+    """One to which the tokens that an adapter trains are words of the rows."""
+    vocabulary = tiny_processor().get_vocab()
+    named = {token: 20 + number for number, token in enumerate(adapter.trained_tokens())}
+    return SimpleNamespace(get_vocab=lambda: vocabulary | named)
 
 
 def _encoder_config() -> BertConfig:
