@@ -1,5 +1,7 @@
 """A tiny classifier and a tiny decoder as bundles, with examples to evaluate them on."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from transformers import (
 )
 
 from ray_sft.bundle import Bundle, BundleWriter, Manifest
+from ray_sft.bundle.manifest import MANIFEST
+from ray_sft.compression import ExportOnnx
 from ray_sft.compression.base import NO_CONTEXT
 from ray_sft.inference import Predictor, record_samples
 from ray_sft.models import HeadedEncoder, train_tokenizer
@@ -22,6 +26,15 @@ from ray_sft.tasks import (
     Example,
     SequenceClassification,
 )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_rounds():
+    """Models are timed in three rounds, where nothing is claimed about their speed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["ray_sft.compression.measure"], "_ROUNDS", 3)
+        yield
+
 
 LABELS = ("card", "parcel", "refund", "transfer")
 NOUNS = ("card", "parcel", "refund", "transfer", "account", "invoice")
@@ -121,6 +134,15 @@ def make_decoder(tmp_path_factory, processor):
 @pytest.fixture(scope="session")
 def decoder(make_decoder) -> Bundle:
     return make_decoder()
+
+
+@pytest.fixture(scope="session")
+def exported_decoder(decoder, tmp_path_factory) -> Bundle:
+    """The decoder as a graph in fp32."""
+    bundle, _ = apply(ExportOnnx(), decoder, tmp_path_factory.mktemp("onnx") / "onnx")
+    manifest = bundle.manifest.model_copy(update={"format": "onnx"})
+    (bundle.path / MANIFEST).write_text(manifest.model_dump_json())
+    return Bundle.open(bundle.path)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-from ray_sft.bundle import Bundle
 from ray_sft.compression import Compress, PassContext, compress
 from ray_sft.compression.gptq import gptq, pack
 from ray_sft.compression.second_moments import second_moments
@@ -110,9 +109,10 @@ def run(passes, source, examples, folder):
     )
 
 
-def test_a_decoder_loses_less_than_by_rounding_to_the_nearest(decoder, own_words, tmp_path):
-    (_, step) = run([{"kind": "export_onnx"}], decoder, own_words, tmp_path)
-    exported, losses = Bundle.open(step.path), {}
+def test_a_decoder_loses_less_than_by_rounding_to_the_nearest(
+    exported_decoder, own_words, tmp_path
+):
+    exported, losses = exported_decoder, {}
     for algorithm in ("rtn", "gptq"):
         passes = [{"kind": "quantize_int4", "algorithm": algorithm, "block_size": 16}]
         before, step = run(passes, exported, own_words, tmp_path / algorithm)
@@ -132,9 +132,8 @@ def test_a_decoder_loses_less_than_by_rounding_to_the_nearest(decoder, own_words
         )
 
 
-def test_the_hessian_is_of_the_tokens_alone(decoder, own_words, tmp_path):
-    (_, step) = run([{"kind": "export_onnx"}], decoder, own_words, tmp_path)
-    folder = Bundle.open(step.path).model_dir
+def test_the_hessian_is_of_the_tokens_alone(exported_decoder, own_words):
+    folder = exported_decoder.model_dir
     graph = onnx.load(folder / "model.onnx").graph
     constants = {tensor.name: tensor.dims[0] for tensor in graph.initializer}
     sizes = {

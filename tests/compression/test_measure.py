@@ -1,3 +1,4 @@
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -5,6 +6,11 @@ import pytest
 
 from ray_sft.compression import make_workload, measure
 from ray_sft.inference import Predictor
+
+
+@pytest.fixture(autouse=True)
+def as_many_rounds_as_ever(monkeypatch):
+    monkeypatch.setattr(sys.modules["ray_sft.compression.measure"], "_ROUNDS", 15)
 
 
 @dataclass

@@ -9,12 +9,6 @@ from ray_sft.compression.block_quantization import quantize_blocks
 from ray_sft.core import CompressionError
 
 
-@pytest.fixture(scope="module")
-def exported(decoder, own_words, tmp_path_factory) -> Bundle:
-    (_, step) = run([{"kind": "export_onnx"}], decoder, own_words, tmp_path_factory.mktemp("onnx"))
-    return Bundle.open(step.path)
-
-
 def run(passes, source, examples, folder):
     return compress(
         Compress(passes=passes, min_speedup=0.0),
@@ -28,12 +22,12 @@ def run(passes, source, examples, folder):
 
 
 def test_every_way_gives_4_bits_and_the_slower_one_loses_less(
-    exported, own_words, tmp_path, capsys
+    exported_decoder, own_words, tmp_path, capsys
 ):
     losses = {}
     for algorithm in ("rtn", "k_quant"):
         passes = [{"kind": "quantize_int4", "algorithm": algorithm, "block_size": 16}]
-        before, step = run(passes, exported, own_words, tmp_path / algorithm)
+        before, step = run(passes, exported_decoder, own_words, tmp_path / algorithm)
         losses[algorithm] = step.metrics["reply/loss"] - before.metrics["reply/loss"]
         graph = onnx.load(Bundle.open(step.path).model_dir / "model.onnx").graph
         nodes = [node for node in graph.node if node.op_type == "MatMulNBits"]
@@ -46,8 +40,8 @@ def test_every_way_gives_4_bits_and_the_slower_one_loses_less(
     assert 0 < losses["k_quant"] < losses["rtn"]
 
 
-def test_a_graph_without_products_is_refused(exported, tmp_path):
-    empty = onnx.load(exported.model_dir / "model.onnx")
+def test_a_graph_without_products_is_refused(exported_decoder, tmp_path):
+    empty = onnx.load(exported_decoder.model_dir / "model.onnx")
     del empty.graph.node[:]
     onnx.save(empty, tmp_path / "model.onnx")
     with pytest.raises(CompressionError, match="no matrix product"):
