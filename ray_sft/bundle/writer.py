@@ -57,9 +57,13 @@ class BundleWriter:
         """Writes the model card."""
         (self._folder / "README.md").write_text(text, encoding="utf-8")
 
-    def draft(self, manifest: Manifest) -> Bundle:
-        """What is written so far, as a bundle to measure and to record samples with."""
-        return Bundle(self._folder, manifest.model_copy(update={"files": self._entries()}))
+    def draft(self, manifest: Manifest, *, hashed: bool = False) -> Bundle:
+        """What is written so far, as a bundle to measure and to record samples with.
+
+        It has fingerprints of its own where it is ``hashed``, which reads every file.
+        """
+        files = self._entries() if hashed else manifest.files
+        return Bundle(self._folder, manifest.model_copy(update={"files": files}))
 
     def _entries(self) -> dict[str, FileEntry]:
         """What is written so far, by its path in the bundle."""

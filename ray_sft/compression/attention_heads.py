@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ray_sft.compression.cut_linear import keep_inputs, keep_outputs
 from ray_sft.core import ConfigError
 from ray_sft.models import KEYS, QUERIES, VALUES, layers_of
 
@@ -69,19 +70,10 @@ class Heads:
         own = [torch.arange(group * self.size, (group + 1) * self.size) for group in groups]
         shared, width = torch.cat(own), self.group_size
         theirs = torch.cat([torch.arange(group * width, (group + 1) * width) for group in groups])
-        _keep_rows(self.query, theirs)
-        _keep_rows(self.key, shared)
-        _keep_rows(self.value, shared)
-        weight = self.output.weight.detach()[:, theirs].contiguous()
-        self.output.weight = torch.nn.Parameter(weight)
-        self.output.in_features = len(theirs)
-
-
-def _keep_rows(linear: torch.nn.Linear, rows: torch.Tensor) -> None:
-    linear.weight = torch.nn.Parameter(linear.weight.detach()[rows].contiguous())
-    if linear.bias is not None:
-        linear.bias = torch.nn.Parameter(linear.bias.detach()[rows].contiguous())
-    linear.out_features = len(rows)
+        keep_outputs(self.query, theirs)
+        keep_outputs(self.key, shared)
+        keep_outputs(self.value, shared)
+        keep_inputs(self.output, theirs)
 
 
 def heads_of(model: Any) -> list[Heads]:

@@ -55,7 +55,6 @@ class PassContext:
     """Trains a model; None where nothing can."""
     all_examples: Callable[[str], Iterable[Example]] | None = None
     """Of a task, every row of training, one after another."""
-
     encode_anew: Callable[[Path], EncodedRows] | None = None
     """The same rows by the tokenizer in a folder."""
 

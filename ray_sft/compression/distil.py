@@ -112,4 +112,5 @@ class Distil(Pass):
         tasks, processor = source.manifest.tasks, load_processor(source.processor_dir)
         model: Any = load_tasks(locate(self.student).model, tasks, processor=processor)
         model.save_pretrained(out.model_dir)
-        return out.draft(source.manifest.model_copy(update={"variant": out.path.name}))
+        manifest = source.manifest.model_copy(update={"variant": out.path.name})
+        return out.draft(manifest, hashed=True)  # what is trained is known by its weights

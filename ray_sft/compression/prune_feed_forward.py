@@ -15,6 +15,7 @@ from transformers import AutoConfig
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
+from ray_sft.compression.cut_linear import keep_inputs, keep_outputs
 from ray_sft.compression.importance import importances
 from ray_sft.core import CompressionError, ConfigError
 from ray_sft.models import layers_of, load_processor, load_tasks
@@ -109,13 +110,8 @@ class _Block:
     def keep(self, neurons: torch.Tensor) -> None:
         """Cuts all other neurons out of the weights."""
         for linear in self.up:
-            linear.weight = torch.nn.Parameter(linear.weight.detach()[neurons].contiguous())
-            if linear.bias is not None:
-                linear.bias = torch.nn.Parameter(linear.bias.detach()[neurons].contiguous())
-            linear.out_features = len(neurons)
-        weight = self.down.weight.detach()[:, neurons].contiguous()
-        self.down.weight = torch.nn.Parameter(weight)
-        self.down.in_features = len(neurons)
+            keep_outputs(linear, neurons)
+        keep_inputs(self.down, neurons)
 
 
 def _blocks(model: Any) -> list[_Block]:

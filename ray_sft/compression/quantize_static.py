@@ -31,7 +31,7 @@ from pydantic import Field
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.graph import save_graph, small_tables
-from ray_sft.compression.sensitivity import most_sensitive
+from ray_sft.compression.sensitivity import most_sensitive, spread
 from ray_sft.core import CompressionError
 from ray_sft.inference import OnnxRunner
 from ray_sft.models import load_processor
@@ -134,16 +134,13 @@ def _feeds(
     source: Bundle, examples: Mapping[str, Sequence[Example]], count: int
 ) -> list[dict[str, Array]]:
     """Batches of training rows of one shape, as histograms over them have to be."""
-    processor, runner = (
-        load_processor(source.processor_dir),
-        OnnxRunner(source.model_dir, num_threads=1),
-    )
+    processor = load_processor(source.processor_dir)
+    runner = OnnxRunner(source.model_dir, num_threads=1)
     found: list[dict[str, Array]] = []
     for name, task in source.manifest.tasks.items():
         every = examples.get(name, ())
         kept = min(len(every), count) // _BATCH_SIZE * _BATCH_SIZE
-        rows = [every[len(every) * number // kept] for number in range(kept)]
-        if rows:
+        if rows := spread(every, kept):
             whole = runner.feeds(task.collate(rows, processor))
             found += [
                 {key: array[start : start + _BATCH_SIZE] for key, array in whole.items()}

@@ -19,7 +19,7 @@ from ray_sft.inference import OnnxRunner, plan_batches
 from ray_sft.models import load_processor
 from ray_sft.tasks import Batch, Example, Outputs
 
-__all__ = ["calibration_batches", "most_sensitive", "units_of"]
+__all__ = ["calibration_batches", "most_sensitive", "spread", "units_of"]
 
 _ROWS = 64
 """Of each task; more change the order of units little."""
@@ -79,11 +79,15 @@ def calibration_batches(
     """Some rows of every task, at even distances."""
     processor = load_processor(source.processor_dir)
     for name, task in source.manifest.tasks.items():
-        every = examples.get(name, ())
-        count = min(len(every), _ROWS)
-        rows = [every[len(every) * number // count] for number in range(count)]
+        rows = spread(examples.get(name, ()), _ROWS)
         for group in plan_batches([row.length for row in rows], max_batch_tokens=_BATCH_TOKENS):
             yield task.collate([rows[number] for number in group], processor)
+
+
+def spread(examples: Sequence[Example], count: int) -> list[Example]:
+    """Up to ``count`` of ``examples``, at even distances."""
+    kept = min(len(examples), count)
+    return [examples[len(examples) * number // kept] for number in range(kept)]
 
 
 def _outputs(model_dir: Path, batches: Sequence[Batch]) -> list[Outputs]:

@@ -15,7 +15,7 @@ from transformers import (
 
 from ray_sft.bundle import Bundle, BundleWriter, Manifest
 from ray_sft.bundle.manifest import MANIFEST
-from ray_sft.compression import ExportOnnx
+from ray_sft.compression import Compress, ExportOnnx, PassContext, StepReport, compress
 from ray_sft.compression.base import NO_CONTEXT
 from ray_sft.inference import Predictor, record_samples
 from ray_sft.models import HeadedEncoder, train_tokenizer
@@ -228,6 +228,19 @@ def two_heads(tmp_path_factory, processor) -> Bundle:
             for sample in record_samples(predictor, [{"text": text} for text in TEXTS])
         )
         return out.finish(manifest)
+
+
+def run_chain(passes, source, examples, folder) -> list[StepReport]:
+    """A chain on rows that are those of training, too, whatever its speed."""
+    return compress(
+        Compress(passes=passes, min_speedup=0.0),
+        source,
+        examples=examples,
+        out_dir=folder,
+        num_threads=1,
+        progress=lambda _: None,
+        context=PassContext(examples),
+    )
 
 
 def apply(step, source: Bundle, path, context=NO_CONTEXT) -> tuple[Bundle, dict]:

@@ -6,11 +6,12 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-from ray_sft.compression import Compress, PassContext, compress
+from ray_sft.compression import Compress, compress
 from ray_sft.compression.gptq import gptq, pack
 from ray_sft.compression.second_moments import second_moments
 from ray_sft.core import CompressionError
 from ray_sft.inference import OnnxRunner
+from tests.compression.conftest import run_chain
 
 RNG = np.random.default_rng(0)
 
@@ -97,29 +98,17 @@ def test_the_kernel_reads_what_is_packed(num_inputs):
     np.testing.assert_allclose(found, x @ values(codes, scales, 32), rtol=1e-3, atol=1e-3)
 
 
-def run(passes, source, examples, folder):
-    return compress(
-        Compress(passes=passes, min_speedup=0.0),
-        source,
-        examples=examples,
-        out_dir=folder,
-        num_threads=1,
-        progress=lambda _: None,
-        context=PassContext(examples),
-    )
-
-
 def test_a_decoder_loses_less_than_by_rounding_to_the_nearest(
     exported_decoder, own_words, tmp_path
 ):
     exported, losses = exported_decoder, {}
     for algorithm in ("rtn", "gptq"):
         passes = [{"kind": "quantize_int4", "algorithm": algorithm, "block_size": 16}]
-        before, step = run(passes, exported, own_words, tmp_path / algorithm)
+        before, step = run_chain(passes, exported, own_words, tmp_path / algorithm)
         losses[algorithm] = step.metrics["reply/loss"] - before.metrics["reply/loss"]
     assert losses["gptq"] < 0.9 * losses["rtn"]
     passes = [{"kind": "quantize_int4", "algorithm": "gptq", "units_in_int8": 2}]
-    *_, mixed = run(passes, exported, own_words, tmp_path / "mixed")
+    *_, mixed = run_chain(passes, exported, own_words, tmp_path / "mixed")
     assert mixed.metrics["reply/loss"] - before.metrics["reply/loss"] < losses["gptq"]
     with pytest.raises(CompressionError, match="training rows"):
         compress(

@@ -5,9 +5,10 @@ import onnx
 import pytest
 
 from ray_sft.bundle import Bundle
-from ray_sft.compression import Compress, LowRank, PassContext, compress
+from ray_sft.compression import LowRank
 from ray_sft.compression.low_rank import factorized
 from ray_sft.core import CompressionError
+from tests.compression.conftest import run_chain
 
 RNG = np.random.default_rng(0)
 
@@ -33,25 +34,13 @@ def test_no_other_of_its_rank_changes_the_outputs_less():
     assert error < 0.8 * np.square(rows @ (plain - weight)).sum()
 
 
-def run(passes, source, examples, folder):
-    return compress(
-        Compress(passes=passes, min_speedup=0.0),
-        source,
-        examples=examples,
-        out_dir=folder,
-        num_threads=1,
-        progress=lambda _: None,
-        context=PassContext(examples),
-    )
-
-
 def test_a_graph_gets_thinner_products_and_can_be_quantized(classifier, intents, tmp_path):
     passes = [
         {"kind": "export_onnx"},
         {"kind": "low_rank", "ratio": 0.2},
         {"kind": "quantize_int8"},
     ]
-    _, exported, thin, quantized = run(passes, classifier, intents, tmp_path)
+    _, exported, thin, quantized = run_chain(passes, classifier, intents, tmp_path)
     bundle = Bundle.open(thin.path)
     ranks = bundle.manifest.properties["ranks"]
     assert len(ranks) >= 12
@@ -73,5 +62,5 @@ def test_what_cannot_be_thinned_is_refused(decoder, classifier, intents, tmp_pat
         LowRank().check(decoder)
     passes = [{"kind": "export_onnx"}, {"kind": "low_rank", "ratio": 0.99}]
     with pytest.raises(CompressionError, match=r"no product .* is large enough"):
-        run(passes, classifier, intents, tmp_path)
+        run_chain(passes, classifier, intents, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"onnx"}

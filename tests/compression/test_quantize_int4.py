@@ -4,21 +4,9 @@ import onnx
 import pytest
 
 from ray_sft.bundle import Bundle
-from ray_sft.compression import Compress, PassContext, compress
 from ray_sft.compression.block_quantization import quantize_blocks
 from ray_sft.core import CompressionError
-
-
-def run(passes, source, examples, folder):
-    return compress(
-        Compress(passes=passes, min_speedup=0.0),
-        source,
-        examples=examples,
-        out_dir=folder,
-        num_threads=1,
-        progress=lambda _: None,
-        context=PassContext(examples),
-    )
+from tests.compression.conftest import run_chain
 
 
 def test_every_way_gives_4_bits_and_the_slower_one_loses_less(
@@ -27,7 +15,7 @@ def test_every_way_gives_4_bits_and_the_slower_one_loses_less(
     losses = {}
     for algorithm in ("rtn", "k_quant"):
         passes = [{"kind": "quantize_int4", "algorithm": algorithm, "block_size": 16}]
-        before, step = run(passes, exported_decoder, own_words, tmp_path / algorithm)
+        before, step = run_chain(passes, exported_decoder, own_words, tmp_path / algorithm)
         losses[algorithm] = step.metrics["reply/loss"] - before.metrics["reply/loss"]
         graph = onnx.load(Bundle.open(step.path).model_dir / "model.onnx").graph
         nodes = [node for node in graph.node if node.op_type == "MatMulNBits"]

@@ -3,23 +3,15 @@
 import pytest
 
 from ray_sft.bundle import Bundle
-from ray_sft.compression import Compress, ExportOnnx, PassContext, QuantizeStatic, compress
+from ray_sft.compression import ExportOnnx, PassContext, QuantizeStatic
 from ray_sft.core import CompressionError
 from ray_sft.inference import Predictor
-from tests.compression.conftest import LABELS, TEXTS, apply
+from tests.compression.conftest import LABELS, TEXTS, apply, run_chain
 
 
 def run(step, source, examples, folder):
     passes = [{"kind": "export_onnx"}, {"kind": "quantize_static", **step}]
-    return compress(
-        Compress(passes=passes, min_speedup=0.0),
-        source,
-        examples=examples,
-        out_dir=folder,
-        num_threads=1,
-        progress=lambda _: None,
-        context=PassContext(examples),
-    )
+    return run_chain(passes, source, examples, folder)
 
 
 @pytest.mark.parametrize("calibration", ["percentile", "entropy", "minmax"])

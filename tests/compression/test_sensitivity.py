@@ -6,11 +6,11 @@ import pytest
 from onnx import numpy_helper
 
 from ray_sft.bundle import Bundle
-from ray_sft.compression import Compress, PassContext, compress
 from ray_sft.compression.quantize_int8 import _quantize_dynamic
 from ray_sft.compression.sensitivity import most_sensitive, units_of
 from ray_sft.core import CompressionError
 from ray_sft.inference import OnnxRunner
+from tests.compression.conftest import run_chain
 
 
 @pytest.fixture(scope="module")
@@ -19,15 +19,7 @@ def exported(classifier, intents, tmp_path_factory) -> Bundle:
 
 
 def run(passes, source, examples, folder) -> Bundle:
-    steps = compress(
-        Compress(passes=passes, min_speedup=0.0),
-        source,
-        examples=examples,
-        out_dir=folder,
-        num_threads=1,
-        progress=lambda _: None,
-        context=PassContext(examples),
-    )
+    steps = run_chain(passes, source, examples, folder)
     return Bundle.open(steps[-1].path)
 
 
