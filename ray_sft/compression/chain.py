@@ -15,7 +15,14 @@ from ray_sft.compression.graph import operators
 from ray_sft.compression.identities import batching_difference, caching_difference
 from ray_sft.compression.measure import Speed, Workload, make_workload, measure
 from ray_sft.compression.passes import AnyPass, ExportOnnx, QuantizeInt8
-from ray_sft.compression.record import card_row, complete_manifest, draft_manifest
+from ray_sft.compression.record import (
+    card_row,
+    chain_fingerprint,
+    complete_manifest,
+    draft_manifest,
+    finished_bundle,
+    recorded_report,
+)
 from ray_sft.compression.report import StepReport
 from ray_sft.compression.rules import check_passes, meets_budget_from, name_variants
 from ray_sft.core import CompressionError, Config
@@ -65,10 +72,13 @@ def compress(
     num_threads: int,
     progress: Callable[[str], None],
     context: PassContext = NO_CONTEXT,
+    folders: Sequence[str] = (),
+    on_step: Callable[[StepReport], bool] = lambda _: True,
 ) -> list[StepReport]:
     """Writes ``out_dir/<variant>`` for every pass; one report for the source and for each of them.
 
-    Everything is timed on ``num_threads`` threads.
+    Everything is timed on ``num_threads`` threads. A bundle that the same passes have left there
+    before is taken as it is, so that an interrupted chain goes on where it stopped.
 
     Args:
         config: the passes and what they may cost.
@@ -78,6 +88,8 @@ def compress(
         num_threads: of every model that is measured.
         progress: is told what begins.
         context: what passes may use beside the bundle.
+        folders: of the bundles below ``out_dir``, where they are not to be called by their variant.
+        on_step: is told of each bundle, and says whether to go on.
 
     Raises:
         CompressionError: the chain is not possible (before any work), or a bundle misses parity,
@@ -87,9 +99,16 @@ def compress(
     progress(f"measuring {source.manifest.variant}")
     run = _Chain(config, source, examples, context, num_threads)
     steps = [run.source]
-    for number in range(len(config.passes)):
-        progress(f"{config.passes[number].kind} ({number + 1} of {len(config.passes)})")
-        steps.append(run.step(number, steps, out_dir))
+    paths = [out_dir / name for name in (folders or config.variants())]
+    for number, (step, path) in enumerate(zip(config.passes, paths, strict=True)):
+        finished = finished_bundle(path, run.chains[number])
+        again = "" if finished is None else ", already done"
+        progress(f"{step.kind} ({number + 1} of {len(config.passes)}){again}")
+        steps.append(
+            run.step(number, steps, path) if finished is None else run.reuse(number, finished)
+        )
+        if not on_step(steps[-1].report):
+            break
     return [step.report for step in steps]
 
 
@@ -118,8 +137,17 @@ class _Chain:
     ) -> None:
         self.config = config
         self.context = context
-        self.variants = config.variants()
         self.meets_budget = meets_budget_from(config.passes)
+        self.chains = [
+            chain_fingerprint(
+                source,
+                config.passes[: number + 1],
+                num_threads=num_threads,
+                parity_tolerance=config.parity_tolerance,
+            )
+            for number in range(len(config.passes))
+        ]
+        """What each pass's bundle is known by."""
         self.examples = examples
         self.num_threads = num_threads
         predictors = Predictor.each(source, num_threads=num_threads, spinning=False)
@@ -132,10 +160,26 @@ class _Chain:
         report = self._report("source", source, source.path, self._evaluate(predictors), speed)
         self.source = _Measured(source, predictors, workload, report)
 
-    def step(self, number: int, former: Sequence[_Measured], out_dir: Path) -> _Measured:
+    def reuse(self, number: int, bundle: Bundle) -> _Measured:
+        """What a pass has made before; its figures must keep what is asked now."""
+        step, report = self.config.passes[number], recorded_report(bundle)
+        if step.changes_tokens:
+            self._encode_anew(bundle)
+        self._check_worth(number, report)
+        predictors = Predictor.each(bundle, num_threads=self.num_threads, spinning=False)
+        return _Measured(bundle, predictors, self._workload(predictors), report)
+
+    def _check_worth(self, number: int, report: StepReport) -> None:
+        """Raises CompressionError where a bundle costs too much or brings too little."""
+        step, before = self.config.passes[number], self.source.report.metrics
+        if self.meets_budget[number]:
+            gates.check_budget(step.kind, before, report.metrics, self.config.budget)
+        if number == len(self.config.passes) - 1:
+            gates.check_speedup(step.kind, report.speedup_over_source, self.config.min_speedup)
+
+    def step(self, number: int, former: Sequence[_Measured], path: Path) -> _Measured:
         """Applies a pass to the last of ``former``, measures the result, and keeps it or not."""
         step, parent = self.config.passes[number], former[-1].bundle
-        path = out_dir / self.variants[number]
         with BundleWriter(path) as out:
             out.copy_processor(parent)
             began = time.monotonic()
@@ -157,9 +201,6 @@ class _Chain:
                 drift = self._drift(former[-1], predictors)
                 gates.check_parity(step.kind, drift, self.config.parity_tolerance)
             metrics = self._evaluate(predictors)
-            if self.meets_budget[number]:
-                before = self.source.report.metrics
-                gates.check_budget(step.kind, before, metrics, self.config.budget)
             workload = self._workload(predictors)
             report = self._compare(step, path, draft, metrics, workload, former).model_copy(
                 update={
@@ -171,10 +212,11 @@ class _Chain:
             )
             if step.produces == "onnx":
                 gates.check_operators(step.kind, step.precision, report.operators)
-            if number == len(self.config.passes) - 1:
-                gates.check_speedup(step.kind, report.speedup_over_source, self.config.min_speedup)
+            self._check_worth(number, report)
             reports = [item.report for item in former] + [report]
-            manifest = complete_manifest(draft.manifest, step, report, result.properties)
+            manifest = complete_manifest(
+                draft.manifest, step, report, result.properties, chain=self.chains[number]
+            )
             out.write_samples(
                 sample
                 for name, one in predictors.items()
@@ -226,6 +268,7 @@ class _Chain:
         changes = {
             "speedup_over_source": speed.throughput / others[0].throughput,
             "speedup_over_parent": speed.throughput / others[-1].throughput,
+            "latency_speedup_over_source": others[0].p50_ms / speed.p50_ms,
             "operators": operators(draft.model_dir) if step.produces == "onnx" else {},
         }
         return report.model_copy(update=changes)

@@ -10,6 +10,7 @@ from ray_sft.inference import Predictor
 from ray_sft.tasks import Array, Example, Processor, Rejected, Row, Task
 
 __all__ = [
+    "budget_misses",
     "check_budget",
     "check_budget_names",
     "check_identities",
@@ -133,20 +134,35 @@ def check_budget_names(tasks: Mapping[str, Task], budget: Mapping[str, float]) -
 def check_budget(
     kind: str, source: Mapping[str, float], found: Mapping[str, float], budget: Mapping[str, float]
 ) -> None:
-    """Raises CompressionError where a figure has changed by more than its budget allows.
+    """Raises CompressionError where a figure has changed by more than its budget allows."""
+    for metric in budget_misses(source, found, budget):
+        change = found[metric] - source[metric]
+        name = next(name for name in budget if _matching([metric], name))
+        raise CompressionError(
+            f"{kind}: {metric} went from {source[metric]:.4f} to {found[metric]:.4f}, a change of "
+            f"{change:+.4f}; the budget is {budget[name]:+g}. Widen compress.budget.{name}, or "
+            f"leave the pass {kind} out."
+        )
+
+
+def budget_misses(
+    source: Mapping[str, float], found: Mapping[str, float], budget: Mapping[str, float]
+) -> dict[str, float]:
+    """By how much each figure has changed beyond what its budget allows; those alone that have.
 
     A negative budget bounds a fall, a positive one a rise; 0 allows no change at all.
     """
+    misses = {}
     for name, allowed in budget.items():
         for metric in _matching(found, name):
             change = found[metric] - source[metric]
-            bad = change < allowed if allowed < 0 else change > allowed
-            if bad or (allowed == 0 and change != 0) or not np.isfinite(change):
-                raise CompressionError(
-                    f"{kind}: {metric} went from {source[metric]:.4f} to {found[metric]:.4f}, a "
-                    f"change of {change:+.4f}; the budget is {allowed:+g}. Widen "
-                    f"compress.budget.{name}, or leave the pass {kind} out."
-                )
+            if not np.isfinite(change):
+                misses[metric] = np.inf
+            elif (beyond := allowed - change if allowed < 0 else change - allowed) > 0:
+                misses[metric] = beyond
+            elif allowed == 0 and change != 0:
+                misses[metric] = abs(change)
+    return misses
 
 
 def check_speedup(kind: str, speedup: float, least: float) -> None:

@@ -30,6 +30,8 @@ class StepReport(Config):
     """Threads of every model that was timed."""
     speedup_over_source: float = 1.0
     """Throughput over that of the source, timed alternately."""
+    latency_speedup_over_source: float = 1.0
+    """Median time of one request alone in the source over that in this bundle."""
     speedup_over_parent: float = 1.0
     """Throughput over that of the bundle that the pass was given."""
     parity: float = 0.0

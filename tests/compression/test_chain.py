@@ -220,3 +220,54 @@ def test_without_evaluation_data_the_samples_are_timed(classifier, tmp_path):
 def test_an_unknown_pass_is_an_error_of_the_recipe():
     with pytest.raises(ValidationError, match="quantize_int2"):
         Compress.model_validate({"passes": [{"kind": "quantize_int2"}]})
+
+
+def test_a_chain_goes_on_where_it_stopped(classifier, intents, tmp_path):
+    first = run(["export_onnx"], classifier, intents, tmp_path)
+    written = Bundle.open(tmp_path / "onnx").fingerprint
+    again = run(["export_onnx", "quantize_int8"], classifier, intents, tmp_path)
+    assert Bundle.open(tmp_path / "onnx").fingerprint == written
+    assert again[1] == first[1]
+    assert Bundle.open(tmp_path / "int8").manifest.parent == written
+    assert run(["export_onnx", "quantize_int8"], classifier, intents, tmp_path)[1:] == again[1:]
+
+
+def test_what_was_made_of_another_source_or_is_damaged_is_made_again(
+    classifier, make_encoder, intents, tmp_path
+):
+    run(["export_onnx"], make_encoder(num_layers=3), intents, tmp_path)
+    other = Bundle.open(tmp_path / "onnx").fingerprint
+    run(["export_onnx"], classifier, intents, tmp_path)
+    written = Bundle.open(tmp_path / "onnx")
+    assert written.manifest.parent == classifier.fingerprint
+    assert written.fingerprint != other
+    (written.model_dir / "config.json").write_text("{}")
+    run(["export_onnx"], classifier, intents, tmp_path)
+    again = Bundle.open(tmp_path / "onnx")
+    assert again.weights_fingerprint == written.weights_fingerprint
+
+
+def test_what_is_there_already_must_keep_the_budget_and_the_speed_too(
+    compressed_decoder, own_words, tmp_path
+):
+    source = Bundle.open(compressed_decoder[0] / "onnx")
+    run(["quantize_int4"], source, own_words, tmp_path)
+    with pytest.raises(CompressionError, match=r"quantize_int4: reply/loss went from .*\+1e-05"):
+        run(["quantize_int4"], source, own_words, tmp_path, budget={"loss": 1e-5})
+    with pytest.raises(CompressionError, match="min_speedup is 1000"):
+        run(["quantize_int4"], source, own_words, tmp_path, min_speedup=1000)
+
+
+def test_a_chain_ends_where_it_is_told_to(classifier, intents, tmp_path):
+    reports = compress(
+        Compress.model_validate({"min_speedup": 0.0}),
+        classifier,
+        examples=intents,
+        out_dir=tmp_path,
+        num_threads=1,
+        progress=lambda _: None,
+        folders=["one", "two"],
+        on_step=lambda report: report.name != "export_onnx",
+    )
+    assert [report.variant for report in reports] == ["trained", "one"]
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
