@@ -76,11 +76,61 @@ def train(
 
 @app.command()
 def compress(
-    recipe: RecipeArgument, overrides: Overrides = None, runs_dir: RunsDir = Path("runs")
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE|RECIPE", help="A trained bundle to search for, or a recipe to follow."
+        ),
+    ],
+    overrides: Overrides = None,
+    runs_dir: RunsDir = Path("runs"),
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Allowed change of a figure, such as accuracy=-0.01; several may be given "
+            "[0.01 of each task's main figure]."
+        ),
+    ] = None,
+    best_in: Annotated[
+        str,
+        typer.Option("--target", help="What to be best in: size, latency or throughput."),
+    ] = "throughput",
+    trials: Annotated[int, typer.Option(min=1, help="How many models to try.")] = 12,
+    epochs: Annotated[
+        int, typer.Option(min=0, help="Training of each student; 0 for as long as the recipe's.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of the choice of models.")] = 0,
 ) -> None:
-    """Compress the trained model as the recipe says (trains first where that is not done)."""
-    with _run(recipe, overrides, runs_dir) as pipeline:
-        pipeline.compress(pipeline.train())
+    """Search the smallest or fastest model within a budget, or compress as a recipe says.
+
+    Of a BUNDLE, tries several ways to cut, distil and quantize it, and keeps the best within the
+    budget as the bundle 'compressed', with a table and a plot of all. The rows are those of the
+    recipe that it was trained by. An interrupted search goes on.
+
+    Of a RECIPE, applies its passes to the trained model (trains first where that is not done).
+    """
+    if not (Path(target) / "manifest.json").is_file():
+        with _run(target, overrides, runs_dir) as pipeline:
+            pipeline.compress(pipeline.train())
+        return
+    with _reported():
+        from ray_sft.compress_search import SearchSettings
+        from ray_sft.core import validate
+        from ray_sft.opened_run import compress_bundle
+
+        allowed = _named(budget, option="--budget", example="accuracy=-0.01")
+        settings = validate(
+            SearchSettings,
+            {
+                "budget": {**allowed},
+                "target": best_in,
+                "trials": trials,
+                "epochs": epochs,
+                "seed": seed,
+            },
+            what="the search",
+        )
+        compress_bundle(console, Path(target), overrides or [], settings, runs_dir=runs_dir)
 
 
 @app.command()
@@ -365,15 +415,19 @@ def _columns(pairs: list[str] | None) -> dict[str, str]:
     Raises:
         ConfigError: a pair without ``=``.
     """
+    return _named(pairs, option="--column", example="task_column=file_column")
+
+
+def _named(pairs: list[str] | None, *, option: str, example: str) -> dict[str, str]:
     from ray_sft.core.errors import ConfigError
 
-    columns = {}
+    values = {}
     for pair in pairs or []:
-        target, sign, column = pair.partition("=")
+        name, sign, value = pair.partition("=")
         if not sign:
-            raise ConfigError(f"--column {pair!r} has no '='. Write task_column=file_column.")
-        columns[target] = column
-    return columns
+            raise ConfigError(f"{option} {pair!r} has no '='. Write {example}.")
+        values[name] = value
+    return values
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """What a run gives to the passes that compress its model: rows, and somebody who trains."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from ray_sft.compression import EncodedRows, PassContext, Retrain
+from ray_sft.compression import EncodedRows, PassContext
 from ray_sft.data import Gate, SampleStore, prepare
 from ray_sft.ray_session import cluster_cpus
 from ray_sft.recipe import EarlierStage
+from ray_sft.retraining import Retraining
 from ray_sft.tasks import Example
 
 __all__ = ["pass_context"]
@@ -17,21 +19,24 @@ _CALIBRATION_ROWS = 512
 
 
 def pass_context(
-    stage: EarlierStage, task_dirs: Mapping[str, Path], *, out_dir: Path, retrain: Retrain
+    retraining: Retraining,
+    *,
+    out_dir: Path,
+    on_record: Callable[[Mapping[str, Any]], None],
 ) -> PassContext:
-    """The context of passes on the model of ``stage``.
+    """The context of passes on the model of a stage.
 
     Args:
-        stage: what the model was trained by.
-        task_dirs: by task, where its encoded rows are.
+        retraining: of its students.
         out_dir: for rows that have to be encoded anew.
-        retrain: see `Retrain`.
+        on_record: is told how training goes.
     """
+    task_dirs = retraining.task_dirs
     return PassContext(
         {name: _calibration_rows(folder) for name, folder in task_dirs.items()},
-        retrain,
+        partial(retraining.train, on_record=on_record),
         partial(_training_rows, dict(task_dirs)),
-        partial(_encode_anew, stage, out_dir),
+        partial(_encode_anew, retraining.stage, out_dir),
     )
 
 

@@ -9,7 +9,7 @@ inputs have not changed is not run again.
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,16 +26,16 @@ from ray_sft.data import (
     write_rejected,
 )
 from ray_sft.models import FROM_SCRATCH, ModelSource, save_from_scratch, save_with_tokens
-from ray_sft.objectives import Distillation
 from ray_sft.pass_context import pass_context
 from ray_sft.ray_session import cluster_cpus
 from ray_sft.ready_stage import ReadyStage
 from ray_sft.recipe import EarlierStage, Recipe
+from ray_sft.retraining import Retraining
 from ray_sft.run_folder import RunFolder, StageReport, fingerprint
 from ray_sft.stage_reports import bundle_report, data_report, train_report
 from ray_sft.starting_point import StartingPoint, relearned
 from ray_sft.trained_bundle import experience_of, write_trained_bundle
-from ray_sft.training import Continual, Former, train_model
+from ray_sft.training import Continual, Former
 
 __all__ = ["Pipeline", "Watcher"]
 
@@ -112,6 +112,17 @@ class Pipeline:
         self._prepare(last, start)
         return last, start
 
+    def prepare_for(self, bundle: Bundle) -> str:
+        """The rows of the last stage as ``bundle`` reads them, which has been through it already.
+
+        Returns a fingerprint of them.
+        """
+        stage = self.recipe.stages()[-1]
+        start = replace(StartingPoint.of(bundle), experiences=bundle.manifest.experiences[:-1])
+        self._prepare(stage, start)
+        write_rejected(self._shards, self.folder.rejected)
+        return fingerprint([self._data_inputs(stage, name, start) for name in stage.tasks])
+
     def compress(self, bundle: Bundle) -> list[StageReport]:
         """The passes of the recipe; one report per pass."""
         config = self.recipe.compress
@@ -136,59 +147,35 @@ class Pipeline:
         return [Path(step["path"]) for step in steps]
 
     def _compress(self, config: Compress, bundle: Bundle) -> list[StepReport]:
-        stage = self.recipe.stages()[-1]
         return compress(
             config,
             bundle,
-            examples={n: SampleStore(one).all() for n, one in self._dirs(stage, "eval").items()},
+            examples={n: SampleStore(path).all() for n, path in self.eval_dirs().items()},
             out_dir=self.folder.bundles_dir,
             num_threads=os.cpu_count() or 1,
             progress=self.watcher.note,
             context=pass_context(
-                stage,
-                self._task_dirs(stage),
+                self.retraining(bundle),
                 out_dir=self.folder.data_dir("compress"),
-                retrain=partial(self._retrain, bundle),
+                on_record=partial(self.watcher.record, "compress"),
             ),
         )
 
-    def _retrain(
-        self,
-        teacher: Bundle,
-        student: Bundle,
-        distillation: Distillation,
-        *,
-        epochs: int,
-        steps: int,
-        learning_rate: float,
-        others: Sequence[Bundle],
-    ) -> Path:
-        """See `Retrain`: the last stage once more, with a teacher in place of its objectives."""
+    def eval_dirs(self) -> dict[str, Path]:
+        """By task, where the encoded evaluation rows of the last stage are."""
+        return self._dirs(self.recipe.stages()[-1], "eval")
+
+    def retraining(self, bundle: Bundle) -> Retraining:
+        """What trains students of ``bundle``, which the last stage has made."""
         stage = self.recipe.stages()[-1]
-        rate = learning_rate or stage.train.learning_rate
-        changes = {"epochs": epochs, "steps": steps, "learning_rate": rate}
-        # of a stream, the first window is there; of layers, whole ones are compared
-        changes |= {"window": 0, "tensor_parallel": 1, "sequence_parallel": 1}
-        # compiled layers would not tell their outputs, which are compared with the teacher's
-        train = stage.train.model_copy(update=changes | {"compile": False})
-        settings = train.decisive(), distillation.model_dump(mode="json")
-        teachers = [teacher, *others]
-        taught_by = [one.fingerprint for one in teachers]
-        inputs = fingerprint(student.weights_fingerprint, taught_by, *settings)
-        return train_model(
-            stage.tasks,
-            train,
-            model=str(student.model_dir),
-            processor=str(student.processor_dir),
-            data_dirs=self._task_dirs(stage),
-            out_dir=self.folder.train_dir(f"{student.manifest.variant}-distilled"),
-            name=f"run-{inputs[:12]}",
-            on_record=partial(self.watcher.record, "compress"),
-            teachers=[str(one.model_dir) for one in teachers],
-            distillation=distillation,
-            former=self._replay(stage, teacher),
-            trackers=self.recipe.trackers,
-            title=f"{self.recipe.name}/{student.manifest.variant}-distilled",
+        return Retraining(
+            self.recipe.name,
+            stage,
+            bundle,
+            self._task_dirs(stage),
+            self.folder.path / "train",
+            self._replay(stage, bundle),
+            self.recipe.trackers,
         )
 
     def _replay(self, stage: EarlierStage, bundle: Bundle) -> Former | None:

@@ -178,7 +178,7 @@ class Recipe(Stage):
             if unknown := sorted(set(stage.data) - set(stage.tasks)):
                 raise ValueError(f"data: '{unknown[0]}' is no task of the stage")
         names = [stage.name for stage in self.before]
-        reserved = {"trained", "initial", "extended"} | VARIANTS
+        reserved = {"trained", "initial", "extended", "compressed"} | VARIANTS
         reserved |= set(self.compress.variants()) if self.compress else set()
         if len(set(names)) < len(names) or reserved & set(names):
             raise ValueError(f"before: stage names must differ, and not be one of {reserved}")

@@ -129,12 +129,31 @@ def served_bundles(paths: Sequence[Path]) -> dict[str, str]:
 def _smallest_bundle(path: Path) -> Path:
     if (path / "manifest.json").is_file():
         return path.resolve()
-    for variant in (*_compressed_variants(path), "int4", "int8", "onnx", "trained"):
+    for variant in (
+        *_found_variants(path),
+        *_compressed_variants(path),
+        "int4",
+        "int8",
+        "onnx",
+        "trained",
+    ):
         if (path / "bundles" / variant / "manifest.json").is_file():
             return (path / "bundles" / variant).resolve()
     raise BundleError(
         f"'{path}' is neither a bundle nor the folder of a finished run. Run the recipe first."
     )
+
+
+def _found_variants(path: Path) -> list[str]:
+    """What a search has made of the trained model as it is now."""
+    found, source = (
+        path / "bundles" / variant / "manifest.json" for variant in ("compressed", "trained")
+    )
+    if not found.is_file() or not source.is_file():
+        return []
+    parent = json.loads(found.read_text(encoding="utf-8"))["parent"]
+    is_current = parent == hashlib.sha256(source.read_bytes()).hexdigest()
+    return ["compressed"] if is_current else []
 
 
 def _compressed_variants(path: Path) -> list[str]:

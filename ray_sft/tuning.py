@@ -8,11 +8,9 @@ into a recipe, to be run. An interrupted search goes on where it stopped.
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from ray_sft.core import ConfigError, TrainingError, Tree, apply_overrides, validate
 from ray_sft.pipeline import Pipeline
+from ray_sft.ray_search import run_trials
 from ray_sft.ready_stage import ReadyStage
 from ray_sft.recipe import EarlierStage, Recipe
 from ray_sft.run_folder import fingerprint
@@ -32,9 +31,6 @@ __all__ = ["Trial", "best_recipe", "changed", "search"]
 logger = logging.getLogger(__name__)
 
 _MOST_EVALUATIONS = 1000
-_QUIET = {"RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1"}
-"""Else Ray Tune draws tables even where it is silent, and takes Ctrl-C for the end of the search,
-which is to go on when it is started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +84,24 @@ def search(pipeline: Pipeline) -> tuple[list[Trial], str]:
     folder = pipeline.folder.path / "tune"  # absolute: a trial runs elsewhere
     job = _Job(recipe, figure, replace(ready, share=1 / settings.concurrent), folder / "trials")
     name = f"search-{_fingerprint(ready.stage, settings, inputs)[:12]}"
-    # a trial is a driver: its training processes have resources of their own, and it has to have
-    # some, of which a byte does no harm
-    trainable = ray.tune.with_resources(partial(_run_trial, job=job), {"CPU": 0, "memory": 1})
-    if ray.tune.Tuner.can_restore(str(folder / name)):
-        logger.info("the search in '%s' goes on", folder / name)
-        tuner = ray.tune.Tuner.restore(
-            str(folder / name), trainable, resume_unfinished=True, restart_errored=True
-        )
-    else:
-        tuner = _new_tuner(trainable, settings, figure, direction, folder, name)
-    os.environ.update(_QUIET)
-    results = tuner.fit()
+    results = run_trials(
+        _run_trial,
+        job,
+        folder=folder,
+        name=name,
+        space={key: domain.sampled() for key, domain in settings.space.items()},
+        metric="figure",
+        mode=direction,
+        num_trials=settings.trials,
+        concurrent=settings.concurrent,
+        searcher=OptunaSearch(seed=settings.seed),
+        scheduler=ASHAScheduler(
+            grace_period=settings.grace,
+            reduction_factor=settings.reduction,
+            max_t=_MOST_EVALUATIONS,
+        ),
+        callback=_Teller(figure),
+    )
     trials = [_trial_of(results[number]) for number in range(len(results))]
     measured = [trial for trial in trials if trial.figures]
     if not measured:
@@ -158,38 +160,6 @@ def _run_trial(config: Mapping[str, Any], *, job: _Job) -> None:
         replace(job.ready, stage=stage).train(out_dir=out_dir, name="run", on_record=on_record)
     finally:
         shutil.rmtree(out_dir / "run", ignore_errors=True)  # checkpoints; the figures stay
-
-
-def _new_tuner(
-    trainable: Any,
-    settings: Tune,
-    figure: str,
-    direction: str,
-    folder: Path,
-    name: str,
-) -> ray.tune.Tuner:
-    return ray.tune.Tuner(
-        trainable,
-        param_space={key: domain.sampled() for key, domain in settings.space.items()},
-        tune_config=ray.tune.TuneConfig(
-            metric="figure",
-            mode=direction,
-            num_samples=settings.trials,
-            max_concurrent_trials=settings.concurrent,
-            search_alg=OptunaSearch(seed=settings.seed),
-            scheduler=ASHAScheduler(
-                grace_period=settings.grace,
-                reduction_factor=settings.reduction,
-                max_t=_MOST_EVALUATIONS,
-            ),
-        ),
-        run_config=ray.tune.RunConfig(
-            name=name,
-            storage_path=str(folder),
-            verbose=0,  # ours are the words
-            callbacks=[_Teller(figure)],
-        ),
-    )
 
 
 class _Teller(ray.tune.Callback):

@@ -7,7 +7,10 @@ Example:
 """
 
 from ray_sft.compression.base import EncodedRows, Pass, PassContext, PassResult, Retrain
+from ray_sft.compression.candidates import Candidate, Space
 from ray_sft.compression.chain import Compress, compress
+from ray_sft.compression.front import UNFINISHED, Target, Tried, pareto_front
+from ray_sft.compression.gates import budget_misses, check_budget_names
 from ray_sft.compression.measure import Speed, make_workload, measure
 from ray_sft.compression.passes import (
     VARIANTS,
@@ -24,11 +27,15 @@ from ray_sft.compression.passes import (
     QuantizeStatic,
     Sparsify,
 )
+from ray_sft.compression.publish import publish
+from ray_sft.compression.record import chain_fingerprint
 from ray_sft.compression.report import StepReport
 
 __all__ = [
+    "UNFINISHED",
     "VARIANTS",
     "AnyPass",
+    "Candidate",
     "Compress",
     "Distil",
     "DropLayers",
@@ -45,10 +52,18 @@ __all__ = [
     "QuantizeInt8",
     "QuantizeStatic",
     "Retrain",
+    "Space",
     "Sparsify",
     "Speed",
     "StepReport",
+    "Target",
+    "Tried",
+    "budget_misses",
+    "chain_fingerprint",
+    "check_budget_names",
     "compress",
     "make_workload",
     "measure",
+    "pareto_front",
+    "publish",
 ]

@@ -89,7 +89,7 @@ def compress(
         progress: is told what begins.
         context: what passes may use beside the bundle.
         folders: of the bundles below ``out_dir``, where they are not to be called by their variant.
-        on_step: is told of each bundle, and says whether to go on.
+        on_step: is told of each bundle before the next pass, and says whether to go on.
 
     Raises:
         CompressionError: the chain is not possible (before any work), or a bundle misses parity,
@@ -101,14 +101,14 @@ def compress(
     steps = [run.source]
     paths = [out_dir / name for name in (folders or config.variants())]
     for number, (step, path) in enumerate(zip(config.passes, paths, strict=True)):
+        if not on_step(steps[-1].report):
+            break
         finished = finished_bundle(path, run.chains[number])
         again = "" if finished is None else ", already done"
         progress(f"{step.kind} ({number + 1} of {len(config.passes)}){again}")
         steps.append(
             run.step(number, steps, path) if finished is None else run.reuse(number, finished)
         )
-        if not on_step(steps[-1].report):
-            break
     return [step.report for step in steps]
 
 

@@ -1,0 +1,435 @@
+"""Searching for the smallest or fastest model within a budget: `ray-sft compress BUNDLE`.
+
+A trial makes one candidate: it cuts the model, distils what is left, exports and quantizes it, and
+times it against the source. Optuna's sampler chooses what to try (TPE, Bergstra et al. 2011), Ray
+Tune runs it, one trial at a time since they are timed. A student that misses the budget is not
+finished, and neither is one that has nothing which a student that missed it lacks. Bundles are kept
+by the chain that made them, so candidates share students, and an interrupted search goes on.
+"""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import optuna
+import ray.tune
+import torch
+from pydantic import Field
+from ray.tune.search.optuna import OptunaSearch
+
+from ray_sft.bundle import Bundle
+from ray_sft.compression import (
+    UNFINISHED,
+    Candidate,
+    Compress,
+    Distil,
+    Pass,
+    PassContext,
+    Space,
+    StepReport,
+    Target,
+    Tried,
+    budget_misses,
+    chain_fingerprint,
+    check_budget_names,
+    compress,
+    pareto_front,
+    publish,
+)
+from ray_sft.core import CompressionError, Config
+from ray_sft.core.whole_files import write_whole
+from ray_sft.data import SampleStore
+from ray_sft.pass_context import pass_context
+from ray_sft.pipeline import Pipeline
+from ray_sft.ray_search import run_trials
+from ray_sft.retraining import Retraining
+from ray_sft.run_folder import StageReport, fingerprint
+
+__all__ = [
+    "COMPRESSED",
+    "Found",
+    "SearchSettings",
+    "check_source",
+    "main_figure",
+    "search_smaller",
+]
+
+logger = logging.getLogger(__name__)
+
+COMPRESSED = "compressed"
+"""The variant that a search publishes."""
+
+
+class SearchSettings(Config):
+    """What is searched for."""
+
+    budget: dict[str, float] = Field(default_factory=dict)
+    """Allowed change of a metric from the source, as in `Compress.budget`; where there is none,
+    one hundredth of every task's main figure."""
+    target: Target = "throughput"
+    """What the model is to be best in."""
+    trials: int = Field(default=12, ge=1)
+    """How many candidates are tried."""
+    epochs: int = Field(default=0, ge=0)
+    """How often a student is trained on each row; 0 trains as long as the recipe."""
+    seed: int = 0
+    """Of the sampler."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The end of a search."""
+
+    settings: SearchSettings
+    """With the budget that was kept to."""
+    tried: tuple[Tried, ...]
+    """The best first."""
+    front: tuple[Tried, ...]
+    """See `pareto_front`."""
+    bundle: Bundle | None = None
+    """The best as it is published; None where nothing keeps the budget."""
+
+    @property
+    def best(self) -> Tried | None:
+        """What keeps the budget and is better than the source."""
+        target = self.settings.target
+        return next((one for one in self.tried if one.keeps_budget and one.gain(target) > 1), None)
+
+    @property
+    def nearest(self) -> Tried | None:
+        """Of what is finished, that which misses the budget the least."""
+        finished = [one for one in self.tried if one.is_finished]
+        return min(finished, key=lambda one: one.worst_miss, default=None)
+
+
+def search_smaller(
+    pipeline: Pipeline, source: Bundle, settings: SearchSettings, *, path: Path
+) -> Found:
+    """Searches what to make of ``source``, and writes the best to ``path``.
+
+    Args:
+        pipeline: of the recipe that ``source`` was trained by, in the folder of the search.
+        source: a trained bundle.
+        settings: what is searched for.
+        path: of the bundle to publish.
+
+    Raises:
+        CompressionError: the model cannot be exported, or the budget names no figure.
+    """
+    settings = _with_budget(settings, source)
+    check_budget_names(source.manifest.tasks, settings.budget)
+    space = Space.of(source)
+    rows = pipeline.prepare_for(source)
+    folder, stage = pipeline.folder.path, pipeline.recipe.stages()[-1]
+    what = fingerprint(source.fingerprint, rows, stage.train.decisive(), settings.epochs)
+    judged = fingerprint(what, settings.budget)
+    job = _Job(
+        source,
+        space,
+        settings,
+        pipeline.retraining(source),
+        examples_of=pipeline.eval_dirs(),
+        bundles=folder / "candidates" / what[:12],
+        results=folder / "tried" / judged[:12],
+        figures=frozenset(name.partition("/")[2] for name in source.manifest.metrics),
+        num_threads=os.cpu_count() or 1,
+    )
+    inputs = fingerprint(judged, settings.model_dump(mode="json"))
+    report = pipeline.folder.finished("search", inputs)
+    if report is None:
+        pipeline.watcher.started("search")
+        report = StageReport(stage="search", seconds=_search(job, folder=folder))
+        pipeline.folder.finish(report, inputs)
+    pipeline.watcher.finished(report)
+    tried = job.best_first()
+    metric, higher_is_better = main_figure(source)
+    front = pareto_front(tried, metric, higher_is_better=higher_is_better)
+    found = Found(settings, tried, front)
+    if found.best:
+        found = replace(found, bundle=publish(found.best, source, path))
+    _clear(job, found)
+    return found
+
+
+def check_source(source: Bundle) -> None:
+    """Raises CompressionError where a search cannot begin with a bundle."""
+    if source.manifest.format != "torch":
+        raise CompressionError(
+            f"bundle '{source.path}' is compressed already ({source.manifest.variant}). Give the "
+            "one that was trained, such as runs/NAME/bundles/trained."
+        )
+    if not source.manifest.recipe:
+        raise CompressionError(
+            f"bundle '{source.path}' does not say by which recipe it was trained, so that there "
+            "are no rows to judge by. Give one that 'ray-sft run' has made."
+        )
+
+
+def main_figure(source: Bundle) -> tuple[str, bool]:
+    """The figure that a plot shows, of the first task, and whether a higher one is better."""
+    name, task = next(iter(source.manifest.tasks.items()))
+    figure, direction = task.main_metric
+    return f"{name}/{figure}", direction == "max"
+
+
+def _with_budget(settings: SearchSettings, source: Bundle) -> SearchSettings:
+    if settings.budget:
+        return settings
+    budget = {}
+    for name, task in source.manifest.tasks.items():
+        figure, direction = task.main_metric
+        budget[f"{name}/{figure}"] = -0.01 if direction == "max" else 0.01
+    return settings.model_copy(update={"budget": budget})
+
+
+def _search(job: "_Job", *, folder: Path) -> float:
+    """Runs the trials that are left; the seconds it took.
+
+    Raises:
+        CompressionError: a trial failed.
+    """
+    began, known = time.monotonic(), len(job.tried())
+    left = max(0, job.settings.trials - known)
+    if known:
+        logger.info("%d of %d models were tried before", known, job.settings.trials)
+    trials = folder / "trials"  # of no use to a later search, which begins with what was tried
+    try:
+        results = run_trials(
+            _run_trial,
+            job,
+            folder=folder,
+            name=trials.name,
+            space={n: ray.tune.randint(0, len(v)) for n, v in job.space.searched.items()},
+            metric="score",
+            mode="max",
+            num_trials=left,
+            concurrent=1,
+            searcher=_searcher(job),
+            callback=_Teller(known, job.settings.trials),
+        )
+    finally:
+        shutil.rmtree(trials, ignore_errors=True)
+    if results.errors:
+        raise CompressionError(
+            f"{len(results.errors)} of {left} trials failed, the first with: "
+            f"{str(results.errors[0]).strip().splitlines()[-1]} What was tried before is kept: "
+            "mend it, and run the same command again to go on."
+        )
+    return time.monotonic() - began
+
+
+def _searcher(job: "_Job") -> OptunaSearch:
+    """Begins with what is known, then goes on with what was interrupted and with the anchors."""
+    storage, name = optuna.storages.InMemoryStorage(), "search"
+    study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    anchors = job.space.anchors()
+    distributions = {
+        field: optuna.distributions.IntDistribution(0, len(values) - 1)
+        for field, values in job.space.searched.items()
+    }
+    known = job.tried()
+    for one in known:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=job.space.places(one.candidate),
+                distributions={**distributions},
+                value=one.score(job.settings.target, job.settings.budget),
+            )
+        )
+    tried = {one.candidate for one in known}
+    for candidate in dict.fromkeys((*job.begun(), *anchors)):
+        if candidate not in tried:
+            study.enqueue_trial(job.space.places(candidate))
+    sampler = optuna.samplers.TPESampler(
+        seed=job.settings.seed, n_startup_trials=2 * len(anchors), multivariate=True
+    )
+    return OptunaSearch(sampler=sampler, storage=storage, study_name=name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What every trial is sent."""
+
+    source: Bundle
+    space: Space
+    settings: SearchSettings
+    retraining: Retraining
+    examples_of: Mapping[str, Path]
+    bundles: Path
+    """Of all candidates."""
+    results: Path
+    """A file for each candidate that was tried."""
+    figures: frozenset[str]
+    """Names of what evaluations report."""
+    num_threads: int
+
+    def tried(self) -> list[Tried]:
+        """What is known so far."""
+        return [
+            Tried.model_validate_json(path.read_text(encoding="utf-8"))
+            for path in sorted(self.results.glob("*.json"))
+        ]
+
+    def best_first(self) -> tuple[Tried, ...]:
+        """The same, by what the search is for."""
+
+        def place(one: Tried) -> tuple[float, str]:  # equal ones stand as they always do
+            return -one.score(self.settings.target, self.settings.budget), one.candidate.key
+
+        return tuple(sorted(self.tried(), key=place))
+
+    def begun(self) -> list[Candidate]:
+        """What was being tried when the search was interrupted."""
+        return [
+            Candidate.model_validate_json(path.read_text(encoding="utf-8"))
+            for path in self.results.glob("*.begun")
+        ]
+
+    def result(self, candidate: Candidate) -> Path:
+        """Where it is written what became of a candidate."""
+        return self.results / f"{candidate.key}.json"
+
+    def run(self, candidate: Candidate) -> Tried:
+        """Makes a candidate, as far as it is worth it."""
+        missed = next(
+            (
+                one
+                for one in self.tried()
+                if one.misses and not one.is_finished and candidate.is_part_of(one.candidate)
+            ),
+            None,
+        )
+        if missed is not None:
+            return Tried(
+                candidate=candidate,
+                misses=missed.misses,
+                note=f"not trained: it is a part of '{missed.candidate}', which misses the budget",
+            )
+        began = time.monotonic()
+        tried = self._compressed(candidate)
+        return tried.model_copy(update={"seconds": time.monotonic() - began})
+
+    def _compressed(self, candidate: Candidate) -> Tried:
+        train, budget = self.retraining.stage.train, self.settings.budget
+        passes = candidate.passes(
+            epochs=self.settings.epochs or train.epochs,
+            steps=0 if self.settings.epochs else train.steps,
+        )
+        reports: list[StepReport] = []
+
+        def is_worth_it(report: StepReport) -> bool:
+            reports.append(report)
+            _tell(f"{report.name}: {_figures(report)}")
+            misses = budget_misses(reports[0].metrics, report.metrics, budget)
+            return report.name != "distil" or not misses
+
+        try:
+            found = compress(
+                Compress(passes=passes, min_speedup=0.0),
+                self.source,
+                examples={n: SampleStore(path).all() for n, path in self.examples_of.items()},
+                out_dir=self.bundles,
+                num_threads=self.num_threads,
+                progress=lambda _: None,
+                context=self._context(),
+                folders=_folders(self.source, passes),
+                on_step=is_worth_it,
+            )
+        except CompressionError as error:
+            return Tried(candidate=candidate, reports=tuple(reports), note=str(error))
+        note = "" if len(found) > len(passes) else "the student misses the budget"
+        return Tried(candidate=candidate, reports=tuple(found), note=note).missing(budget)
+
+    def _context(self) -> PassContext:
+        def on_record(record: Mapping[str, Any]) -> None:
+            if record["event"] == "evaluation":
+                named = {k: v for k, v in record.items() if k in self.figures}
+                _tell(f"training, step {record['step']}: {_spelled(named)}")
+
+        return pass_context(
+            self.retraining, out_dir=self.bundles.parent / "encoded", on_record=on_record
+        )
+
+
+def _folders(source: Bundle, passes: Sequence[Pass]) -> list[str]:
+    """A folder for each bundle, by what makes it: chains that begin alike share bundles."""
+    return [
+        f"{step.variant}-{chain_fingerprint(source, passes[: number + 1])[:12]}"
+        for number, step in enumerate(passes)
+    ]
+
+
+def _tell(text: str) -> None:
+    """Tells how a trial goes on; what Ray Tune compares is what it ends with."""
+    ray.tune.report({"score": UNFINISHED, "told": text})
+
+
+def _run_trial(places: Mapping[str, Any], *, job: _Job) -> None:
+    """One candidate, in a process of its own."""
+    torch.set_num_threads(job.num_threads)
+    candidate = job.space.candidate(places)
+    path = job.result(candidate)
+    if path.is_file():
+        tried = Tried.model_validate_json(path.read_text(encoding="utf-8"))
+    else:
+        begun = path.with_suffix(".begun")
+        write_whole(begun, candidate.model_dump_json())
+        tried = job.run(candidate)
+        write_whole(path, tried.model_dump_json(indent=2))
+        begun.unlink()
+        shutil.rmtree(job.retraining.out_dir, ignore_errors=True)  # the students are bundles now
+    score = tried.score(job.settings.target, job.settings.budget)
+    ray.tune.report({"score": score, "told": f"{candidate}: {_summary(tried)}"})
+
+
+def _summary(tried: Tried) -> str:
+    """What became of a candidate, in a line."""
+    if tried.note:
+        return tried.note
+    gains = ", ".join(f"{tried.gain(target):.2f} times in {target}" for target in get_args(Target))
+    missed = ", ".join(f"{name} by {amount:.4f}" for name, amount in tried.misses.items())
+    verdict = f"; misses the budget of {missed}" if missed else ""
+    return f"{_figures(tried.reports[-1])}; {gains}{verdict}"
+
+
+def _figures(report: StepReport) -> str:
+    named = {k: v for k, v in report.metrics.items() if not k.split("/")[-1].startswith("num_")}
+    return f"{_spelled(named)}, {report.num_bytes / 1e6:.1f} MB"
+
+
+def _spelled(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+
+
+class _Teller(ray.tune.Callback):
+    """Logs what trials do; Ray Tune writes it into a file with the search."""
+
+    def __init__(self, known: int, num_trials: int) -> None:
+        self._known = known
+        self._num_trials = num_trials
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        del iteration
+        place = self._known + trials.index(trial) + 1
+        logger.info("trial %d of %d: %s", place, self._num_trials, result["told"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        del iteration
+        place = self._known + trials.index(trial) + 1
+        logger.warning("trial %d of %d failed", place, self._num_trials)
+
+
+def _clear(job: _Job, found: Found) -> None:
+    """Removes what nobody would go on from: all but students, the front and what is nearest."""
+    nearest = [found.nearest] if found.nearest else []
+    kept = {Path(one.reports[-1].path).name for one in (*found.front, *nearest)}
+    for path in job.bundles.glob("*"):
+        if path.name not in kept and not path.name.startswith(f"{Distil.variant}-"):
+            shutil.rmtree(path)

@@ -1,0 +1,94 @@
+import pytest
+
+from ray_sft.bundle import Bundle
+from ray_sft.compression import Candidate, ExportOnnx, PruneHeads, Space
+from ray_sft.compression.candidates import EIGHTHS
+from ray_sft.compression.rules import check_passes
+from ray_sft.core import CompressionError
+from tests.compression.conftest import apply
+
+SETTINGS = {"epochs": 3, "steps": 0}
+
+
+def kinds(candidate: Candidate) -> list[str]:
+    return [step.kind for step in candidate.passes(**SETTINGS)]
+
+
+def test_what_is_cut_is_distilled_and_the_rest_is_only_written_otherwise():
+    assert kinds(Candidate()) == ["export_onnx", "quantize_int8"]
+    assert kinds(Candidate(precision="fp32")) == ["export_onnx"]
+    assert kinds(Candidate(tokens=8000, precision="int8_static")) == [
+        *("prune_vocabulary", "export_onnx", "quantize_static")
+    ]
+    whole = Candidate(layers=3, heads_cut=2, neurons_cut=4, precision="int4", units_kept=2)
+    assert kinds(whole) == [
+        *("drop_layers", "prune_heads", "prune_feed_forward", "distil"),
+        *("export_onnx", "quantize_int4"),
+    ]
+    layers, heads, neurons, distil, _, last = whole.passes(epochs=0 + 3, steps=7)
+    assert (layers.keep, heads.ratio, neurons.ratio) == (3, 0.25, 0.5)
+    assert (distil.epochs, distil.steps, last.units_in_int8) == (3, 7, 2)
+
+
+def test_a_student_is_a_part_of_those_that_lose_nothing_more():
+    three = Candidate(layers=3, heads_cut=2)
+    assert Candidate(layers=2, heads_cut=2, precision="fp32").is_part_of(three)
+    assert three.is_part_of(three)
+    assert three.is_part_of(Candidate())
+    assert not Candidate().is_part_of(three)
+    assert not Candidate(layers=2).is_part_of(three)
+    assert not Candidate(layers=4, heads_cut=4).is_part_of(three)
+
+
+def test_candidates_are_known_by_what_they_are():
+    assert Candidate(layers=3).key == Candidate(layers=3).key
+    assert Candidate(layers=3).key != Candidate(layers=2).key
+    assert str(Candidate(layers=1, heads_cut=2, units_kept=2)) == (
+        "1 layer, 6/8 heads, int8, 2 units kept"
+    )
+
+
+@pytest.mark.parametrize("name", ["classifier", "decoder"])
+def test_every_candidate_of_a_space_is_a_possible_chain(request, name):
+    source: Bundle = request.getfixturevalue(name)
+    space = Space.of(source)
+    for field, values in space.searched.items():
+        for place in range(len(values)):
+            candidate = space.candidate({field: place})
+            for step in candidate.passes(**SETTINGS):
+                step.check(source)
+            is_canonical = candidate.precision != "fp32" or field != "units_kept"
+            assert not is_canonical or space.places(candidate)[field] == place
+    assert all(one.passes(**SETTINGS) for one in space.anchors())
+
+
+def test_the_space_follows_from_the_model(classifier, decoder, make_encoder):
+    encoder, writer = Space.of(classifier).values, Space.of(decoder).values
+    assert encoder["layers"] == (0, 1)
+    assert Space.of(make_encoder(num_layers=4)).values["layers"] == (0, 3, 2, 1)
+    assert encoder["precision"] == ("fp32", "int8", "int8_static")
+    assert writer["precision"] == ("fp32", "int8", "int4")
+    assert encoder["tokens"] == (0,)
+    assert "tokens" not in Space.of(classifier).searched
+    # two groups of heads: an eighth of them is none
+    assert all(PruneHeads(ratio=n / EIGHTHS)._kept(2) == 1 for n in writer["heads_cut"][1:])
+    assert 1 not in writer["heads_cut"]
+
+
+def test_the_first_candidates_cut_nothing_then_half(make_encoder):
+    whole, half, less = Space.of(make_encoder(num_layers=4)).anchors()
+    assert whole == Candidate()
+    assert half == Candidate(layers=2)
+    assert (less.layers, less.heads_cut, less.neurons_cut) == (2, 2, 3)
+
+
+def test_fp32_weights_have_no_exceptions(classifier):
+    space = Space.of(classifier)
+    assert space.candidate({"precision": 0, "units_kept": 2}) == Candidate(precision="fp32")
+
+
+def test_what_is_exported_already_is_refused(classifier, tmp_path):
+    bundle, _ = apply(ExportOnnx(), classifier, tmp_path / "onnx")
+    manifest = bundle.manifest.model_copy(update={"format": "onnx"})
+    with pytest.raises(CompressionError, match="export_onnx needs a bundle in torch format"):
+        check_passes(Candidate().passes(**SETTINGS), Bundle(bundle.path, manifest), None)
