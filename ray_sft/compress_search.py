@@ -225,6 +225,7 @@ def _search(job: "_Job", *, folder: Path) -> float:
 
 def _searcher(job: "_Job") -> OptunaSearch:
     """Begins with what is known, then goes on with what was interrupted and with the anchors."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage, name = optuna.storages.InMemoryStorage(), "search"
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
     anchors = job.space.anchors()
