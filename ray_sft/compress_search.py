@@ -7,6 +7,7 @@ finished, and neither is one that has nothing which a student that missed it lac
 by the chain that made them, so candidates share students, and an interrupted search goes on.
 """
 
+import json
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import optuna
 import ray.tune
 import torch
@@ -24,10 +26,13 @@ from ray.tune.search.optuna import OptunaSearch
 
 from ray_sft.bundle import Bundle
 from ray_sft.compression import (
+    BATCH_SIZE,
+    NUM_SLOTS,
     UNFINISHED,
     Candidate,
     Compress,
     Distil,
+    KernelTiming,
     Pass,
     PassContext,
     Space,
@@ -38,8 +43,11 @@ from ray_sft.compression import (
     chain_fingerprint,
     check_budget_names,
     compress,
+    fastest,
     pareto_front,
+    products_of,
     publish,
+    time_kernels,
 )
 from ray_sft.core import CompressionError, Config
 from ray_sft.core.whole_files import write_whole
@@ -123,21 +131,24 @@ def search_smaller(
     """
     settings = _with_budget(settings, source)
     check_budget_names(source.manifest.tasks, settings.budget)
-    space = Space.of(source)
     rows = pipeline.prepare_for(source)
     folder, stage = pipeline.folder.path, pipeline.recipe.stages()[-1]
     what = fingerprint(source.fingerprint, rows, stage.train.decisive(), settings.epochs)
     judged = fingerprint(what, settings.budget)
+    bundles = folder / "candidates" / what[:12]
+    timings = _kernels(bundles / "kernels.json", source, pipeline.eval_dirs())
+    space = Space.of(source, timings, settings.target)
+    best_kernel = fastest(timings, alone=settings.target == "latency")
     job = _Job(
         source,
         space,
         settings,
         pipeline.retraining(source),
         examples_of=pipeline.eval_dirs(),
-        bundles=folder / "candidates" / what[:12],
+        bundles=bundles,
         results=folder / "tried" / judged[:12],
         figures=frozenset(name.partition("/")[2] for name in source.manifest.metrics),
-        num_threads=os.cpu_count() or 1,
+        num_threads=best_kernel.num_threads,
     )
     inputs = fingerprint(judged, settings.model_dump(mode="json"))
     report = pipeline.folder.finished("search", inputs)
@@ -151,9 +162,37 @@ def search_smaller(
     front = pareto_front(tried, metric, higher_is_better=higher_is_better)
     found = Found(settings, tried, front)
     if found.best:
-        found = replace(found, bundle=publish(found.best, source, path))
+        found = replace(found, bundle=publish(found.best, source, path, timings=timings))
     _clear(job, found)
     return found
+
+
+def _kernels(path: Path, source: Bundle, eval_dirs: Mapping[str, Path]) -> list[KernelTiming]:
+    """What the products of the model take on this machine; measured once, lest candidates change.
+
+    See `ray_sft.compression.kernels`.
+    """
+    if path.is_file():
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [KernelTiming.model_validate(row) for row in rows]
+    lengths = SampleStore(next(iter(eval_dirs.values()))).lengths
+    single_rows = 1 if source.is_decoder else max(1, int(np.median(lengths)))
+    timings = time_kernels(
+        products_of(source),
+        in_blocks=source.is_decoder,
+        single_rows=single_rows,
+        batch_rows=single_rows * (NUM_SLOTS if source.is_decoder else BATCH_SIZE),
+        max_threads=os.cpu_count() or 1,
+    )
+    for one in timings:
+        logger.info(
+            "products in %s%s on %d threads: %.2f ms alone, %.2f ms in a batch",
+            one.kernel,
+            f", blocks of {one.block_size}," if one.block_size else "",
+            *(one.num_threads, one.single_ms, one.batch_ms),
+        )
+    write_whole(path, json.dumps([one.model_dump(mode="json") for one in timings], indent=2))
+    return timings
 
 
 def check_source(source: Bundle) -> None:
@@ -431,6 +470,6 @@ def _clear(job: _Job, found: Found) -> None:
     """Removes what nobody would go on from: all but students, the front and what is nearest."""
     nearest = [found.nearest] if found.nearest else []
     kept = {Path(one.reports[-1].path).name for one in (*found.front, *nearest)}
-    for path in job.bundles.glob("*"):
+    for path in job.bundles.glob("*-*"):
         if path.name not in kept and not path.name.startswith(f"{Distil.variant}-"):
             shutil.rmtree(path)

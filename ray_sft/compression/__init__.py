@@ -7,11 +7,12 @@ Example:
 """
 
 from ray_sft.compression.base import EncodedRows, Pass, PassContext, PassResult, Retrain
-from ray_sft.compression.candidates import Candidate, Space
+from ray_sft.compression.candidates import Candidate, Space, Target
 from ray_sft.compression.chain import Compress, compress
-from ray_sft.compression.front import UNFINISHED, Target, Tried, pareto_front
+from ray_sft.compression.front import UNFINISHED, Tried, pareto_front
 from ray_sft.compression.gates import budget_misses, check_budget_names
-from ray_sft.compression.measure import Speed, make_workload, measure
+from ray_sft.compression.kernels import KernelTiming, fastest, products_of, time_kernels
+from ray_sft.compression.measure import BATCH_SIZE, NUM_SLOTS, Speed, make_workload, measure
 from ray_sft.compression.passes import (
     VARIANTS,
     AnyPass,
@@ -32,6 +33,8 @@ from ray_sft.compression.record import chain_fingerprint
 from ray_sft.compression.report import StepReport
 
 __all__ = [
+    "BATCH_SIZE",
+    "NUM_SLOTS",
     "UNFINISHED",
     "VARIANTS",
     "AnyPass",
@@ -41,6 +44,7 @@ __all__ = [
     "DropLayers",
     "EncodedRows",
     "ExportOnnx",
+    "KernelTiming",
     "LowRank",
     "Pass",
     "PassContext",
@@ -62,8 +66,11 @@ __all__ = [
     "chain_fingerprint",
     "check_budget_names",
     "compress",
+    "fastest",
     "make_workload",
     "measure",
     "pareto_front",
+    "products_of",
     "publish",
+    "time_kernels",
 ]

@@ -29,7 +29,7 @@ from ray_sft.compression.graph import save_graph
 from ray_sft.core import CompressionError
 from ray_sft.tasks import Batch
 
-__all__ = ["Algorithm", "BlockSize", "quantize_blocks"]
+__all__ = ["Algorithm", "BlockSize", "quantize_blocks", "quantize_products"]
 
 Algorithm: TypeAlias = Literal["rtn", "k_quant", "gptq"]
 BlockSize: TypeAlias = Literal[16, 32, 64, 128, 256]
@@ -64,22 +64,20 @@ def quantize_blocks(
     Raises:
         CompressionError: the graph holds no product with constant weights.
     """
-    # the quantizer announces every node at INFO on the root logger's children
-    logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
     config = KQuantWeightOnlyQuantConfig() if algorithm == "k_quant" else None
     model = onnx.load(source_dir / "model.onnx")
-    model = _quantized(model, bits=bits, block_size=block_size, but=others, config=config)
+    model = quantize_products(model, bits=bits, block_size=block_size, but=others, config=config)
     if algorithm == "gptq" and bits == 4:
         refill(model, source_dir, batches, block_size=block_size)
     if others and bits_of_others == 8:  # which are all that is left
-        model = _quantized(model, bits=8, block_size=block_size)
+        model = quantize_products(model, bits=8, block_size=block_size)
     if not any(node.op_type == "MatMulNBits" for node in model.graph.node):
         raise CompressionError(f"'{source_dir}' holds no matrix product that could be quantized.")
     save_graph(model, model_dir)
     shutil.copy(source_dir / "genai_config.json", model_dir)
 
 
-def _quantized(
+def quantize_products(
     model: onnx.ModelProto,
     *,
     bits: int,
@@ -87,6 +85,9 @@ def _quantized(
     but: Collection[str] = (),
     config: KQuantWeightOnlyQuantConfig | None = None,
 ) -> onnx.ModelProto:
+    """A graph in fp32 with the weights of its products in blocks, ``but`` for some by name."""
+    # it announces every node at INFO on the root logger's children
+    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)
     quantizer = MatMulNBitsQuantizer(
         model,
         bits=bits,

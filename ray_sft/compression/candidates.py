@@ -5,7 +5,7 @@ pass takes on.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -14,6 +14,8 @@ from transformers import AutoConfig
 
 from ray_sft.bundle import Bundle
 from ray_sft.compression.base import Pass
+from ray_sft.compression.block_quantization import BlockSize
+from ray_sft.compression.kernels import Kernel, KernelTiming, fastest
 from ray_sft.compression.passes import (
     AnyPass,
     Distil,
@@ -28,8 +30,9 @@ from ray_sft.compression.passes import (
 )
 from ray_sft.core import CompressionError, Config
 
-__all__ = ["EIGHTHS", "Candidate", "Space", "Writing"]
+__all__ = ["EIGHTHS", "Candidate", "Space", "Target", "Writing"]
 
+Target: TypeAlias = Literal["size", "latency", "throughput"]
 Writing: TypeAlias = Literal["fp32", "int8", "int8_static", "int4"]
 EIGHTHS: Final = 8
 """Shares are searched in eighths."""
@@ -53,6 +56,8 @@ class Candidate(Config):
     """How many of the first tokens are left beside those that training uses; 0 leaves all."""
     precision: Writing = "int8"
     """How weights are written."""
+    block_size: BlockSize = 32
+    """Weights of a decoder that share a scale."""
     units_kept: int = Field(default=0, ge=0)
     """How many units of products stay one precision higher: those whose rounding costs most."""
 
@@ -81,11 +86,17 @@ class Candidate(Config):
             passes.append(PruneVocabulary(keep_first=self.tokens))
         passes.append(ExportOnnx())
         if self.precision == "int8":
-            passes.append(QuantizeInt8(units_in_fp32=self.units_kept))
+            passes.append(QuantizeInt8(block_size=self.block_size, units_in_fp32=self.units_kept))
         elif self.precision == "int8_static":
             passes.append(QuantizeStatic(units_in_fp32=self.units_kept))
         elif self.precision == "int4":
-            passes.append(QuantizeInt4(algorithm="k_quant", units_in_int8=self.units_kept))
+            passes.append(
+                QuantizeInt4(
+                    block_size=self.block_size,
+                    algorithm="k_quant",
+                    units_in_int8=self.units_kept,
+                )
+            )
         return tuple(passes)
 
     def is_part_of(self, other: "Candidate") -> bool:
@@ -109,7 +120,10 @@ class Candidate(Config):
             parts.append(f"{EIGHTHS - self.neurons_cut}/{EIGHTHS} neurons")
         if self.tokens:
             parts.append(f"{self.tokens} tokens")
-        parts.append(self.precision)
+        in_blocks = self.block_size != Candidate.model_fields["block_size"].default
+        parts.append(
+            f"{self.precision} in blocks of {self.block_size}" if in_blocks else self.precision
+        )
         if self.units_kept:
             parts.append(f"{self.units_kept} units kept")
         return ", ".join(parts)
@@ -126,8 +140,14 @@ class Space:
     values: Mapping[str, _Values]
 
     @classmethod
-    def of(cls, source: Bundle) -> "Space":
+    def of(cls, source: Bundle, timings: Sequence[KernelTiming], target: Target) -> "Space":
         """What the passes take on of a model.
+
+        Args:
+            source: the model.
+            timings: of its products on this machine. A precision that is slower than fp32 is left
+                out, unless the smallest model is searched; blocks may have the fastest size.
+            target: of the search.
 
         Raises:
             CompressionError: it cannot be exported.
@@ -138,11 +158,28 @@ class Space:
         heads, neurons = range(1, _MOST_HEADS + 1), range(1, _MOST_NEURONS + 1)
         num_tokens = getattr(config, "vocab_size", 0)
         tokens = [_KEPT_TOKENS] if num_tokens > _WORTH_IT * _KEPT_TOKENS else []
-        writings: tuple[tuple[Writing, Pass], ...] = (
-            ("int8", QuantizeInt8()),
-            ("int8_static", QuantizeStatic()),
-            ("int4", QuantizeInt4()),
+        quantized: tuple[tuple[Writing, Kernel, Pass], ...] = (
+            ("int8", "int8", QuantizeInt8()),
+            ("int8_static", "int8", QuantizeStatic()),
+            ("int4", "int4", QuantizeInt4()),
         )
+        alone = target == "latency"
+        best: dict[Kernel, KernelTiming] = {
+            kernel: fastest(timings, alone=alone, kernel=kernel)
+            for kernel in dict.fromkeys(one.kernel for one in timings)
+        }
+
+        def is_worth_it(kernel: Kernel) -> bool:
+            is_faster = fastest([best["fp32"], best[kernel]], alone=alone) is not best["fp32"]
+            return target == "size" or is_faster
+
+        writings: list[Writing] = [
+            writing
+            for writing, kernel, step in quantized
+            if kernel in best and is_worth_it(kernel) and _takes(step, source)
+        ]
+        sizes = (one.block_size for kernel, one in best.items() if kernel != "fp32")
+        default: int = Candidate.model_fields["block_size"].default
         return cls(
             {
                 "layers": _taken(source, layers, lambda n: DropLayers(keep=n)),
@@ -151,7 +188,8 @@ class Space:
                     source, neurons, lambda n: PruneFeedForward(ratio=n / EIGHTHS)
                 ),
                 "tokens": _taken(source, tokens, lambda n: PruneVocabulary(keep_first=n)),
-                "precision": ("fp32", *(n for n, step in writings if _takes(step, source))),
+                "precision": ("fp32", *writings),
+                "block_size": tuple(dict.fromkeys((default, *(size for size in sizes if size)))),
                 "units_kept": _UNITS_KEPT,
             }
         )
@@ -162,7 +200,7 @@ class Space:
             name: values[places.get(name, 0)] for name, values in self.values.items()
         }
         if tree["precision"] == "fp32":
-            tree["units_kept"] = 0
+            tree |= {"units_kept": 0, "block_size": self.values["block_size"][0]}
         return Candidate.model_validate(tree)
 
     @property
@@ -181,7 +219,9 @@ class Space:
             self.values[name] for name in ("layers", "heads_cut", "neurons_cut")
         )
         half = layers[len(layers) // 2]
-        whole = Candidate(precision="int8")
+        last = self.values["precision"][-1]
+        assert isinstance(last, str)
+        whole = Candidate(precision="int8" if "int8" in self.values["precision"] else last)
         return list(
             dict.fromkeys(
                 (

@@ -2,18 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from pydantic import Field
 
-from ray_sft.compression.candidates import Candidate
+from ray_sft.compression.candidates import Candidate, Target
 from ray_sft.compression.gates import budget_misses
 from ray_sft.compression.report import StepReport
 from ray_sft.core import Config
 
-__all__ = ["UNFINISHED", "Target", "Tried", "pareto_front"]
+__all__ = ["UNFINISHED", "Tried", "pareto_front"]
 
-Target: TypeAlias = Literal["size", "latency", "throughput"]
 UNFINISHED: Final = -1000.0
 """Below every score."""
 _MISSED = -100.0

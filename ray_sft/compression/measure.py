@@ -14,10 +14,10 @@ import torch
 from ray_sft.inference import Predictor, SlotDecoder, TorchRunner, torch_threads
 from ray_sft.tasks import Array, CausalLanguageModel, Example
 
-__all__ = ["Speed", "Workload", "make_workload", "measure"]
+__all__ = ["BATCH_SIZE", "NUM_SLOTS", "Speed", "Workload", "make_workload", "measure"]
 
-_BATCH_SIZE = 16
-_NUM_SLOTS = 8
+BATCH_SIZE = 16
+NUM_SLOTS = 8
 _PROMPT_TOKENS = 16
 _NEW_TOKENS = 24
 _ROUNDS = 15
@@ -54,8 +54,8 @@ class ScoringWorkload:
     def __init__(self, predictor: Predictor, examples: Sequence[Example]) -> None:
         """Takes the ``examples`` around the median length."""
         by_length = sorted(examples, key=lambda example: example.length)
-        start = max(0, (len(by_length) - _BATCH_SIZE) // 2)
-        self._examples = by_length[start : start + _BATCH_SIZE]
+        start = max(0, (len(by_length) - BATCH_SIZE) // 2)
+        self._examples = by_length[start : start + BATCH_SIZE]
         self._predictor = predictor
 
     def single(self) -> list[float]:
@@ -82,7 +82,7 @@ class GenerationWorkload:
     ) -> None:
         """Takes the beginnings of ``examples`` as prompts, all of one length."""
         width = min(_PROMPT_TOKENS, *(example.length for example in examples))
-        chosen = [examples[index % len(examples)] for index in range(_NUM_SLOTS)]
+        chosen = [examples[index % len(examples)] for index in range(NUM_SLOTS)]
         self._prompts = np.stack([example.arrays["input_ids"][:width] for example in chosen])
         self._num_threads = num_threads
         self._module: Any = None
@@ -92,7 +92,7 @@ class GenerationWorkload:
         else:
             self._decoder = SlotDecoder(
                 predictor.bundle.model_dir,
-                num_slots=_NUM_SLOTS,
+                num_slots=NUM_SLOTS,
                 num_threads=num_threads,
                 spinning=False,
                 max_length=_PROMPT_TOKENS + _NEW_TOKENS,
@@ -104,7 +104,7 @@ class GenerationWorkload:
 
     def batch(self) -> float:
         """See `Workload.batch`."""
-        return _NUM_SLOTS * _NEW_TOKENS / self._time(self._prompts)
+        return NUM_SLOTS * _NEW_TOKENS / self._time(self._prompts)
 
     def _time(self, prompts: Array) -> float:
         start = time.perf_counter()

@@ -2,25 +2,31 @@
 
 import platform
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from ray_sft.bundle import Bundle, BundleWriter
 from ray_sft.compression.front import Tried
+from ray_sft.compression.kernels import KernelTiming
 from ray_sft.compression.record import card_row
 from ray_sft.evaluation import model_card
 
 __all__ = ["publish"]
 
 
-def publish(best: Tried, source: Bundle, path: Path) -> Bundle:
+def publish(
+    best: Tried, source: Bundle, path: Path, *, timings: Sequence[KernelTiming] = ()
+) -> Bundle:
     """Copies the last bundle of a candidate to ``path``.
 
-    Its parent is the source, and its card shows every bundle between them.
+    Its parent is the source, its card shows every bundle between them, and its manifest has the
+    ``timings`` that precisions were chosen by.
     """
     chosen = Bundle.open(best.reports[-1].path)
     properties = chosen.manifest.properties | {
         "candidate": best.candidate.model_dump(mode="json"),
         "steps": [report.name for report in best.reports[1:]],
+        "kernels": [one.model_dump(mode="json") for one in timings],
         "machine": f"{platform.processor() or platform.machine()}, {platform.system()}",
     }
     manifest = chosen.manifest.model_copy(

@@ -21,7 +21,7 @@ from ray_sft.compression.block_quantization import BlockSize, quantize_blocks
 from ray_sft.compression.graph import save_graph, small_tables
 from ray_sft.compression.sensitivity import most_sensitive
 
-__all__ = ["QuantizeInt8"]
+__all__ = ["QuantizeInt8", "quantize_dynamically"]
 
 
 class QuantizeInt8(Pass):
@@ -69,15 +69,18 @@ class QuantizeInt8(Pass):
             size = self.block_size
             quantize_blocks(source.model_dir, model_dir, bits=8, block_size=size, others=others)
         else:
-            _quantize_dynamic(
+            quantize_dynamically(
                 source.model_dir, model_dir, others=others, embeddings=self.embeddings
             )
 
 
-def _quantize_dynamic(
+def quantize_dynamically(
     source_dir: Path, model_dir: Path, *, others: Collection[str], embeddings: bool
 ) -> None:
-    """Quantizes the standard graph: ONNX Runtime fuses the integer operators when it loads it."""
+    """Writes the graph of ``source_dir`` with all products but ``others`` in int8.
+
+    ONNX Runtime fuses the integer operators when it loads it.
+    """
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # advice on pre-processing, logged to the root
