@@ -242,10 +242,12 @@ class Recipe(Stage):
     @model_validator(mode="after")
     def _can_be_compressed(self) -> Self:
         encoder_decoders = [n for n, task in self.tasks.items() if task.head == "seq2seq_lm"]
-        if self.compress and self.compress.passes and encoder_decoders:
+        passes = self.compress.passes if self.compress else ()
+        unable = [step.kind for step in passes if not step.takes_encoder_decoders]
+        if encoder_decoders and unable:
             raise ValueError(
-                f"compress: no pass can compress the encoder-decoder of '{encoder_decoders[0]}' "
-                "yet. Leave compress out."
+                f"compress: {unable[0]} cannot work on the encoder-decoder of "
+                f"'{encoder_decoders[0]}' yet. Take export_onnx and quantize_int8"
             )
         return self
 

@@ -35,16 +35,17 @@ def test_a_stage_with_rows_or_quality_of_its_own_goes_by_its_own():
     assert trained.quality == Quality(mask=("email",))
 
 
-def test_a_translator_is_not_compressed():
+def test_a_translator_is_compressed_by_what_takes_it():
     rows = {"source": "csv", "path": "pairs.csv"}
     tree = {
         "name": "mine",
         "tasks": {"en_zh": {"kind": "translation"}},
         "data": {"en_zh": {"train": rows, "eval": rows}},
-        "compress": {"passes": [{"kind": "export_onnx"}]},
+        "compress": {"passes": [{"kind": "drop_layers", "keep": 1}, {"kind": "export_onnx"}]},
     }
-    with pytest.raises(ConfigError, match=r"no pass can compress the encoder-decoder of 'en_zh'"):
+    with pytest.raises(ConfigError, match=r"drop_layers cannot work on the encoder-decoder of"):
         validate(Recipe, tree, what="recipe")
+    assert validate(Recipe, tree | {"compress": {}}, what="recipe").compress.variants()
     assert validate(Recipe, tree | {"compress": None}, what="recipe")
 
 

@@ -55,7 +55,7 @@ class Bundle:
 
     @property
     def model_dir(self) -> Path:
-        """Weights: safetensors with a configuration, or ``model.onnx``."""
+        """Weights: safetensors with a configuration, or graphs for ONNX Runtime."""
         return self.path / "model"
 
     @property
@@ -94,6 +94,11 @@ class Bundle:
     def is_decoder(self) -> bool:
         """Whether the model generates text."""
         return any(task.head == "causal_lm" for task in self.manifest.tasks.values())
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the model writes one text for another."""
+        return any(task.head == "seq2seq_lm" for task in self.manifest.tasks.values())
 
     def samples(self, task: str = "") -> Iterator[dict[str, Any]]:
         """Pairs of ``request`` and expected ``response``, of one ``task`` or of all."""

@@ -91,6 +91,8 @@ class Pass(Config, ABC):
     """Whether training afterwards takes back what it did."""
     changes_tokens: ClassVar[bool] = False
     """Whether it rewrites the tokenizer, so that rows have to be encoded anew."""
+    takes_encoder_decoders: ClassVar[bool] = False
+    """Whether it works on models that write one text for another."""
     kind: str
 
     @property

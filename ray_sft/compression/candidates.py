@@ -190,7 +190,7 @@ class Space:
                 "tokens": _taken(source, tokens, lambda n: PruneVocabulary(keep_first=n)),
                 "precision": ("fp32", *writings),
                 "block_size": tuple(dict.fromkeys((default, *(size for size in sizes if size)))),
-                "units_kept": _UNITS_KEPT,
+                "units_kept": (0,) if source.is_encoder_decoder else _UNITS_KEPT,
             }
         )
 
@@ -245,6 +245,8 @@ def _taken(source: Bundle, values: Iterable[int], make: Callable[[int], Pass]) -
 
 
 def _takes(step: Pass, source: Bundle) -> bool:
+    if source.is_encoder_decoder and not step.takes_encoder_decoders:
+        return False
     try:
         step.check(source)
     except CompressionError:

@@ -246,7 +246,8 @@ class _Chain:
         """What a batch, and a cache where there is one, change."""
         samples = {name: self._samples(one, name) for name, one in predictors.items()}
         batching = max(batching_difference(one, samples[n]) for n, one in predictors.items())
-        if not bundle.is_decoder or bundle.manifest.format != "onnx":
+        writes = bundle.is_decoder or bundle.is_encoder_decoder
+        if not writes or bundle.manifest.format != "onnx":
             return batching, None
         return batching, max(caching_difference(o, samples[n]) for n, o in predictors.items())
 

@@ -1,5 +1,7 @@
 """From torch to ONNX, in fp32: encoders by transformers' exporter, decoders by the genai builder.
 
+Encoder-decoders become two graphs, see `ray_sft.compression.export_seq2seq`.
+
 The builder writes attention as GroupQueryAttention, whose keys and values stay in place, which is
 what the generation engine needs. It runs in a process of its own, since it installs modules of
 very general names.
@@ -29,6 +31,7 @@ from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.attention import split_heads_inside
 from ray_sft.compression.attention_heads import cut_silent_heads
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
+from ray_sft.compression.export_seq2seq import export_seq2seq
 from ray_sft.compression.graph import save_graph
 from ray_sft.core import CompressionError
 from ray_sft.models import load_processor, load_tasks, uses_heads
@@ -63,6 +66,7 @@ class ExportOnnx(Pass):
     precision: ClassVar[Precision] = "fp32"
     variant: ClassVar[str] = "onnx"
     is_exact: ClassVar[bool] = True
+    takes_encoder_decoders: ClassVar[bool] = True
 
     kind: Literal["export_onnx"] = "export_onnx"
     time_limit_s: float = Field(default=1800.0, gt=0.0)
@@ -136,17 +140,17 @@ def _export_encoder(source: Bundle, model_dir: Path) -> None:
     processor = load_processor(source.processor_dir)
     tasks = source.manifest.tasks
     model = load_tasks(str(source.model_dir), tasks, processor=processor).eval()
-    cut_silent_heads(model)
     inputs = _trace_inputs(source, processor)
+    if source.is_encoder_decoder:
+        with _quiet(), _traced(model):
+            export_seq2seq(model, inputs, model_dir, opset=_OPSET)
+        return
+    cut_silent_heads(model)
     axes = {name: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for name in inputs}
     options = OnnxConfig(dynamic=True, dynamic_shapes=axes, opset_version=_OPSET)
     with _quiet(), tempfile.TemporaryDirectory() as folder:
-        try:
+        with _traced(model):
             OnnxExporter().export(model, inputs, options).save_pretrained(folder)
-        except Exception as error:  # torch.export raises many kinds; all mean the same here
-            raise CompressionError(
-                f"export_onnx cannot trace {type(model).__name__}: {error}"
-            ) from error
         graph = split_heads_inside(onnx.load(Path(folder) / "model.onnx"))
     wanted = set(tasks) if uses_heads(tasks) else {"logits"}
     names = {value.name for value in graph.graph.output}
@@ -169,6 +173,19 @@ def _trace_inputs(source: Bundle, processor: Any) -> dict[str, torch.Tensor]:
         name: torch.nn.functional.pad(torch.from_numpy(batch[name]), (0, missing), value=value)
         for name, value in fill.items()
     }
+
+
+@contextmanager
+def _traced(model: Any) -> Iterator[None]:
+    """Raises CompressionError where ``model`` cannot be traced."""
+    try:
+        yield
+    except CompressionError:
+        raise
+    except Exception as error:  # torch.export raises many kinds; all mean the same here
+        raise CompressionError(
+            f"export_onnx cannot trace {type(model).__name__}: {error}"
+        ) from error
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ray_sft.compression.base import Precision
+from ray_sft.compression.identities import logits_of
 from ray_sft.core import CompressionError
 from ray_sft.inference import Predictor
-from ray_sft.tasks import Array, Example, Processor, Rejected, Row, Task
+from ray_sft.tasks import Processor, Rejected, Row, Task
 
 __all__ = [
     "budget_misses",
@@ -35,7 +36,7 @@ def logit_difference(source: Predictor, other: Predictor, requests: Sequence[Row
     for one, two in zip(source.encode(requests), other.encode(requests), strict=True):
         if isinstance(one, Rejected) or isinstance(two, Rejected):
             continue
-        mine, theirs = _logits(source, one), _logits(other, two)
+        mine, theirs = logits_of(source, [one])[0], logits_of(other, [two])[0]
         if columns is not None:
             names = [
                 predictor.processor.convert_ids_to_tokens(example.arrays["input_ids"].tolist())
@@ -52,12 +53,6 @@ def logit_difference(source: Predictor, other: Predictor, requests: Sequence[Row
             "tokens as before. Leave more tokens in the vocabulary."
         )
     return max(differences)
-
-
-def _logits(predictor: Predictor, example: Example) -> Array:
-    batch = predictor.task.collate([example], predictor.processor)
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    return predictor.runner(inputs)["logits"]
 
 
 def _common_columns(source: Processor, other: Processor) -> list[int] | None:

@@ -5,25 +5,27 @@ from collections import Counter
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
-from ray_sft.inference import OnnxRunner
+from ray_sft.inference import open_session
 
-__all__ = ["operators", "save_graph", "small_tables"]
+__all__ = ["fold_transposes", "graph_names", "operators", "save_graph", "small_tables"]
 
 _LARGEST_FILE = 1_900_000_000
 """Protocol buffers end at 2 GiB; larger weights go to a file beside the graph."""
 
 
-def save_graph(model: onnx.ModelProto, model_dir: Path) -> None:
-    """Writes ``model.onnx`` without the exporter's traces, which name files of this machine."""
+def save_graph(model: onnx.ModelProto, model_dir: Path, *, name: str = "model.onnx") -> None:
+    """Writes a graph without the exporter's traces, which name files of this machine."""
     _forget_origin(model.graph)
     del model.metadata_props[:]
     for function in model.functions:
         del function.metadata_props[:]
         for node in function.node:
             _forget_node(node)
-    path = model_dir / "model.onnx"
+    path = model_dir / name
     if model.ByteSize() <= _LARGEST_FILE:
         onnx.save(model, path)
     else:
@@ -36,16 +38,44 @@ def operators(model_dir: Path) -> dict[str, int]:
     Not what the file says: operators are fused, and a "quantized" model may turn out to compute
     in fp32.
     """
+    counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
-        OnnxRunner(model_dir, num_threads=1, optimized_path=optimized)
-        graph = onnx.load(optimized, load_external_data=False).graph
-        return dict(Counter(node.op_type for node in graph.node).most_common())
+        for name in graph_names(model_dir):
+            path = Path(folder) / name
+            open_session(model_dir, num_threads=1, spinning=False, name=name, optimized_path=path)
+            graph = onnx.load(path, load_external_data=False).graph
+            counts.update(node.op_type for node in graph.node)
+    return dict(counts.most_common())
 
 
-def small_tables(model_dir: Path) -> list[str]:
+def graph_names(model_dir: Path) -> list[str]:
+    """The files of a model's graphs: one, or two of an encoder-decoder."""
+    return sorted(path.name for path in model_dir.glob("*.onnx"))
+
+
+def fold_transposes(model: onnx.ModelProto) -> None:
+    """Turns weights that the graph transposes each time it runs, in place.
+
+    The exporter leaves large ones that are read elsewhere, too, such as embeddings that are also
+    the weights of the last product, which then could not be quantized.
+    """
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    folded = [n for n in graph.node if n.op_type == "Transpose" and n.input[0] in weights]
+    for node in folded:
+        axes = next((list(one.ints) for one in node.attribute if one.name == "perm"), None)
+        turned = numpy_helper.to_array(weights[node.input[0]]).transpose(axes)
+        tensor = numpy_helper.from_array(np.ascontiguousarray(turned), node.output[0])
+        graph.initializer.append(tensor)
+        graph.node.remove(node)
+    read = {name for node in graph.node for name in node.input}
+    for name in {node.input[0] for node in folded} - read:
+        graph.initializer.remove(weights[name])
+
+
+def small_tables(model_dir: Path, *, name: str = "model.onnx") -> list[str]:
     """Every look-up but that of the largest table: positions and the like, which stay in fp32."""
-    graph = onnx.load(model_dir / "model.onnx", load_external_data=False).graph
+    graph = onnx.load(model_dir / name, load_external_data=False).graph
     sizes = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
     gathers = [node for node in graph.node if node.op_type == "Gather"]
     largest = max(gathers, key=lambda node: sizes.get(node.input[0], 0), default=None)

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from transformers import GenerationConfig
 
-from ray_sft.inference import Predictor, SlotDecoder, TorchRunner, torch_threads
-from ray_sft.tasks import Array, CausalLanguageModel, Example
+from ray_sft.inference import Predictor, Seq2SeqRunner, SlotDecoder, TorchRunner, torch_threads
+from ray_sft.tasks import Array, Batch, CausalLanguageModel, Example, Translation
 
 __all__ = ["BATCH_SIZE", "NUM_SLOTS", "Speed", "Workload", "make_workload", "measure"]
 
@@ -53,9 +54,7 @@ class ScoringWorkload:
 
     def __init__(self, predictor: Predictor, examples: Sequence[Example]) -> None:
         """Takes the ``examples`` around the median length."""
-        by_length = sorted(examples, key=lambda example: example.length)
-        start = max(0, (len(by_length) - BATCH_SIZE) // 2)
-        self._examples = by_length[start : start + BATCH_SIZE]
+        self._examples = median_examples(examples, BATCH_SIZE)
         self._predictor = predictor
 
     def single(self) -> list[float]:
@@ -136,6 +135,62 @@ class GenerationWorkload:
             self._decoder.release(slot)
 
 
+class TranslationWorkload:
+    """Greedy translation, a fixed number of tokens of each text: a token is a unit."""
+
+    unit = "tokens/s"
+
+    def __init__(
+        self, predictor: Predictor, examples: Sequence[Example], *, num_threads: int
+    ) -> None:
+        """Takes the ``examples`` around the median length."""
+        chosen = median_examples(examples, NUM_SLOTS)
+        self._batches = [
+            predictor.task.collate(some, predictor.processor) for some in (chosen, chosen[:1])
+        ]
+        self._model = predictor.model
+        self._num_threads = num_threads
+        self._pad_token_id = predictor.processor.pad_token_id
+
+    def single(self) -> list[float]:
+        """See `Workload.single`."""
+        return [self._time(self._batches[1]) / _NEW_TOKENS for _ in range(2)]
+
+    def batch(self) -> float:
+        """See `Workload.batch`."""
+        num_texts = len(self._batches[0]["input_ids"])
+        return num_texts * _NEW_TOKENS / self._time(self._batches[0])
+
+    def _time(self, batch: Batch) -> float:
+        start = time.perf_counter()
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        if isinstance(self._model, Seq2SeqRunner):
+            self._model.generate(ids, mask, max_new_tokens=_NEW_TOKENS, eos_token_id=-1)
+        else:
+            assert isinstance(self._model, TorchRunner)
+            model: Any = self._model.module
+            with torch_threads(self._num_threads):
+                model.generate(
+                    torch.from_numpy(ids.astype(np.int64)),
+                    attention_mask=torch.from_numpy(mask),
+                    generation_config=GenerationConfig(
+                        min_new_tokens=_NEW_TOKENS,
+                        max_new_tokens=_NEW_TOKENS,
+                        do_sample=False,
+                        decoder_start_token_id=model.generation_config.decoder_start_token_id,
+                        pad_token_id=self._pad_token_id,
+                    ),
+                )
+        return time.perf_counter() - start
+
+
+def median_examples(examples: Sequence[Example], count: int) -> list[Example]:
+    """Up to ``count`` examples around the median length."""
+    by_length = sorted(examples, key=lambda example: example.length)
+    start = max(0, (len(by_length) - count) // 2)
+    return by_length[start : start + count]
+
+
 def make_workload(
     predictor: Predictor, examples: Sequence[Example], *, num_threads: int
 ) -> Workload:
@@ -143,6 +198,8 @@ def make_workload(
     assert examples
     if isinstance(predictor.task, CausalLanguageModel):
         return GenerationWorkload(predictor, examples, num_threads=num_threads)
+    if isinstance(predictor.task, Translation):
+        return TranslationWorkload(predictor, examples, num_threads=num_threads)
     return ScoringWorkload(predictor, examples)
 
 

@@ -7,6 +7,7 @@ row by itself and keeps that.
 """
 
 import logging
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -18,8 +19,9 @@ from pydantic import Field
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.block_quantization import BlockSize, quantize_blocks
-from ray_sft.compression.graph import save_graph, small_tables
+from ray_sft.compression.graph import graph_names, save_graph, small_tables
 from ray_sft.compression.sensitivity import most_sensitive
+from ray_sft.core import CompressionError
 
 __all__ = ["QuantizeInt8", "quantize_dynamically"]
 
@@ -31,6 +33,7 @@ class QuantizeInt8(Pass):
     produces: ClassVar[Format] = "onnx"
     precision: ClassVar[Precision] = "int8"
     variant: ClassVar[str] = "int8"
+    takes_encoder_decoders: ClassVar[bool] = True
 
     kind: Literal["quantize_int8"] = "quantize_int8"
     block_size: BlockSize = 32
@@ -48,7 +51,12 @@ class QuantizeInt8(Pass):
         return self.units_in_fp32 > 0
 
     def check(self, source: Bundle) -> None:
-        """See `Pass.check`: every model that can be exported can be quantized."""
+        """See `Pass.check`: every model that can be exported, without exceptions in two graphs."""
+        if source.is_encoder_decoder and self.units_in_fp32:
+            raise CompressionError(
+                f"quantize_int8: '{source.manifest.name}' is an encoder-decoder, in whose two "
+                "graphs no units can be chosen to stay in fp32 yet. Leave units_in_fp32 out."
+            )
 
     def apply(
         self, source: Bundle, out: BundleWriter, context: PassContext = NO_CONTEXT
@@ -85,18 +93,21 @@ def quantize_dynamically(
     level = root.level
     root.setLevel(logging.ERROR)  # advice on pre-processing, logged to the root
     try:
-        quantize_dynamic(
-            source_dir / "model.onnx",
-            model_dir / "model.onnx",
-            op_types_to_quantize=["MatMul", "Gather"] if embeddings else ["MatMul"],
-            nodes_to_exclude=[*small_tables(source_dir), *others],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            extra_options={
-                "MatMulConstBOnly": True,
-                "DefaultTensorType": onnx.TensorProto.FLOAT,
-            },
-        )
+        for name in graph_names(source_dir):
+            quantize_dynamic(
+                source_dir / name,
+                model_dir / name,
+                op_types_to_quantize=["MatMul", "Gather"] if embeddings else ["MatMul"],
+                nodes_to_exclude=[*small_tables(source_dir, name=name), *others],
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                extra_options={
+                    "MatMulConstBOnly": True,
+                    "DefaultTensorType": onnx.TensorProto.FLOAT,
+                },
+            )
+            save_graph(onnx.load(model_dir / name), model_dir, name=name)
     finally:
         root.setLevel(level)
-    save_graph(onnx.load(model_dir / "model.onnx"), model_dir)
+    for file in source_dir.glob("*.json"):  # how an encoder-decoder begins and ends
+        shutil.copy(file, model_dir)

@@ -36,14 +36,14 @@ def meets_budget_from(passes: Sequence[Pass]) -> list[bool]:
 
 def check_passes(passes: Sequence[Pass], source: Bundle, context: PassContext) -> None:
     """Raises CompressionError where a pass cannot work on what the one before it makes."""
-    if passes and any(task.head == "seq2seq_lm" for task in source.manifest.tasks.values()):
-        raise CompressionError(
-            f"bundle '{source.path}' is an encoder-decoder, which no pass can compress yet. Use it "
-            "as it is."
-        )
     former, precision = source.manifest.format, source.manifest.properties.get("precision", "fp32")
     name = f"bundle '{source.path}'"
     for number, step in enumerate(passes):
+        if source.is_encoder_decoder and not step.takes_encoder_decoders:
+            raise CompressionError(
+                f"{step.kind} cannot work on the encoder-decoder '{source.manifest.name}' yet. "
+                "Take export_onnx and quantize_int8."
+            )
         if step.consumes != former:
             raise CompressionError(
                 f"{step.kind} needs a bundle in {step.consumes} format, but {name} is in {former} "

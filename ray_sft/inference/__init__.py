@@ -23,9 +23,12 @@ from ray_sft.inference.runners import (
     torch_threads,
 )
 from ray_sft.inference.samples import check_samples, record_samples
+from ray_sft.inference.seq2seq import DECODER, ENCODER, Seq2SeqRunner, cached_names
 from ray_sft.inference.slots import SlotDecoder
 
 __all__ = [
+    "DECODER",
+    "ENCODER",
     "EngineBusy",
     "GenerationChunk",
     "GenerationEngine",
@@ -34,8 +37,10 @@ __all__ = [
     "HeadRunner",
     "OnnxRunner",
     "Predictor",
+    "Seq2SeqRunner",
     "SlotDecoder",
     "TorchRunner",
+    "cached_names",
     "check_samples",
     "generate",
     "open_session",

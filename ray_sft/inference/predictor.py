@@ -5,7 +5,7 @@ The same calls as in training and evaluation (``task.encode``, ``collate``, ``pr
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel
@@ -14,6 +14,7 @@ from ray_sft.bundle import Bundle
 from ray_sft.core import BundleError
 from ray_sft.inference.batches import plan_batches
 from ray_sft.inference.runners import HeadRunner, OnnxRunner, TorchRunner
+from ray_sft.inference.seq2seq import Seq2SeqRunner
 from ray_sft.models import load_processor, load_tasks, uses_heads
 from ray_sft.tasks import (
     IGNORED,
@@ -28,6 +29,8 @@ from ray_sft.tasks import (
 )
 
 __all__ = ["Predictor"]
+
+_Model: TypeAlias = OnnxRunner | Seq2SeqRunner | TorchRunner
 
 
 class Predictor:
@@ -66,9 +69,7 @@ class Predictor:
             found[name]._take(bundle, name, processor, model)
         return found
 
-    def _take(
-        self, bundle: Bundle, name: str, processor: Processor, model: OnnxRunner | TorchRunner
-    ) -> None:
+    def _take(self, bundle: Bundle, name: str, processor: Processor, model: _Model) -> None:
         self.bundle = bundle
         self.name = name
         self.task: Task = bundle.manifest.tasks[name]
@@ -142,9 +143,9 @@ class Predictor:
         return np.pad(array, ((0, 0), (0, missing)), constant_values=fill)
 
 
-def _open(
-    bundle: Bundle, processor: Processor, *, num_threads: int, spinning: bool
-) -> OnnxRunner | TorchRunner:
+def _open(bundle: Bundle, processor: Processor, *, num_threads: int, spinning: bool) -> _Model:
+    if bundle.manifest.format == "onnx" and bundle.is_encoder_decoder:
+        return Seq2SeqRunner(bundle.model_dir, num_threads=num_threads, spinning=spinning)
     if bundle.manifest.format == "onnx":
         return OnnxRunner(bundle.model_dir, num_threads=num_threads, spinning=spinning)
     model = load_tasks(str(bundle.model_dir), bundle.manifest.tasks, processor=processor)

@@ -145,9 +145,14 @@ class HeadRunner:
 
 
 def open_session(
-    model_dir: Path, *, num_threads: int, spinning: bool, optimized_path: Path | None = None
+    model_dir: Path,
+    *,
+    num_threads: int,
+    spinning: bool,
+    optimized_path: Path | None = None,
+    name: str = "model.onnx",
 ) -> ort.InferenceSession:
-    """A CPU session for ``model.onnx`` in a folder.
+    """A CPU session for a graph in a folder.
 
     ONNX Runtime heeds neither OMP_NUM_THREADS nor a container's CPU limit, so the threads are
     given. Idle threads that spin answer a little faster alone, and slow down their neighbours.
@@ -155,9 +160,9 @@ def open_session(
     Raises:
         BundleError: there is no graph, or ONNX Runtime cannot load it.
     """
-    path = model_dir / "model.onnx"
+    path = model_dir / name
     if not path.is_file():
-        raise BundleError(f"'{model_dir}' holds no model.onnx. Make the bundle again.")
+        raise BundleError(f"'{model_dir}' holds no {name}. Make the bundle again.")
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1

@@ -6,7 +6,6 @@ drawn by adding noise to the scores and taking the best (Gumbel-max), and the no
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,12 +13,11 @@ import torch
 import transformers
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from ray_sft.bundle import Bundle
-from ray_sft.bundle.manifest import MANIFEST
 from ray_sft.core import ConfigError
 from ray_sft.inference.batches import plan_batches
-from ray_sft.models import load_model, load_processor, locate, model_config
-from ray_sft.tasks import Array, Example, Processor, Translation
+from ray_sft.inference.seq2seq import Seq2SeqRunner
+from ray_sft.models import load_model, load_processor, locate, model_config, opened_bundle
+from ray_sft.tasks import Array, Batch, Example, Processor, Translation
 
 __all__ = ["Sampling", "Translator", "check_translator"]
 
@@ -40,6 +38,9 @@ class Sampling:
 
 def check_translator(reference: str, *, field: str) -> None:
     """Raises ConfigError where ``reference`` is no encoder-decoder; loads no weights."""
+    bundle = opened_bundle(reference)
+    if bundle and bundle.is_encoder_decoder:
+        return
     config = model_config(locate(reference).model)
     if not getattr(config, "is_encoder_decoder", False):
         raise ConfigError(
@@ -52,8 +53,8 @@ class Translator:
     """A translation model."""
 
     def __init__(self, model: Any, processor: Processor, task: Translation) -> None:
-        """Takes ``model`` and ``processor`` as they were loaded."""
-        self.model = model.eval()
+        """Takes ``processor`` and ``model`` as they were loaded: of transformers, or in ONNX."""
+        self.model = model if isinstance(model, Seq2SeqRunner) else model.eval()
         self.processor = processor
         self.task = task
 
@@ -66,11 +67,14 @@ class Translator:
             BundleError: the bundle is damaged.
         """
         check_translator(reference, field="model")
+        bundle = opened_bundle(reference)
+        tasks = bundle.manifest.tasks.values() if bundle else ()
+        task = next((task for task in tasks if isinstance(task, Translation)), None)
+        if bundle and task and bundle.manifest.format == "onnx":
+            runner = Seq2SeqRunner(bundle.model_dir, num_threads=torch.get_num_threads())
+            return cls(runner, load_processor(bundle.processor_dir), task)
         source = locate(reference)
-        task = Translation(max_length=_positions(source.model))
-        if (Path(reference) / MANIFEST).is_file():
-            tasks = Bundle.open(Path(reference)).manifest.tasks.values()
-            task = next((task for task in tasks if isinstance(task, Translation)), task)
+        task = task or Translation(max_length=_positions(source.model))
         processor = load_processor(source.processor)
         model = load_model(source.model, task, processor=processor)
         transformers.logging.set_verbosity_error()
@@ -117,25 +121,37 @@ class Translator:
     def _run(self, examples: Sequence[Example], noise: LogitsProcessor | None) -> list[str]:
         batch = self.task.collate(examples, self.processor)
         limits = [_LONGER * example.length + _SPARE for example in examples]
-        with torch.no_grad():
-            found = (
-                self.model.generate(
-                    input_ids=torch.from_numpy(batch["input_ids"]).to(self.model.device),
-                    attention_mask=torch.from_numpy(batch["attention_mask"]).to(self.model.device),
-                    generation_config=self._generation(max(limits)),
-                    logits_processor=LogitsProcessorList([] if noise is None else [noise]),
-                )
-                .cpu()
-                .numpy()
-            )
+        found = self._generate(batch, max(limits), [] if noise is None else [noise])
         written = [self._written(ids, limit) for ids, limit in zip(found, limits, strict=True)]
         texts: list[str] = self.processor.batch_decode(written, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
-    def _generation(self, max_new_tokens: int) -> GenerationConfig:
+    def _generate(
+        self, batch: Batch, max_new_tokens: int, processors: Sequence[LogitsProcessor]
+    ) -> Array:
+        """Token ids of every text, beginning with the token that the family begins with."""
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        if isinstance(self.model, Seq2SeqRunner):
+            return self.model.generate(
+                ids,
+                mask,
+                max_new_tokens=min(max_new_tokens, self.model.num_positions - 1),
+                eos_token_id=self.processor.eos_token_id,
+                processors=processors,
+            )
+        with torch.no_grad():
+            found = self.model.generate(
+                input_ids=torch.from_numpy(ids).to(self.model.device),
+                attention_mask=torch.from_numpy(mask).to(self.model.device),
+                generation_config=self._generation(self.model, max_new_tokens),
+                logits_processor=LogitsProcessorList(processors),
+            )
+        written: Array = found.cpu().numpy()
+        return written
+
+    def _generation(self, model: Any, max_new_tokens: int) -> GenerationConfig:
         """One beam, whatever the model was saved with; the first token is the family's."""
-        saved = self.model.generation_config
-        limit = _positions(self.model.config)
+        saved, limit = model.generation_config, _positions(model.config)
         return GenerationConfig(
             max_new_tokens=min(max_new_tokens, limit - 1),
             do_sample=False,

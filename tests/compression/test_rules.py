@@ -9,6 +9,7 @@ from ray_sft.compression import (
     PassContext,
     PruneFeedForward,
     QuantizeInt8,
+    QuantizeStatic,
 )
 from ray_sft.compression.rules import check_passes, meets_budget_from
 from ray_sft.core import CompressionError
@@ -74,15 +75,19 @@ def test_an_order_that_cannot_work_is_refused(classifier, context, passes, match
         check_passes(passes, classifier, context)
 
 
-def test_an_encoder_decoder_is_refused_before_work(context, tmp_path):
+def test_of_an_encoder_decoder_what_cannot_work_is_refused_before_work(context, tmp_path):
     with BundleWriter(tmp_path / "trained") as out:
         (out.model_dir / "config.json").write_text("{}")
         (out.processor_dir / "tokenizer.json").write_text("{}")
         out.write_samples([{"request": {}, "response": {}}])
         tasks = {"en_zh": Translation()}
         bundle = out.finish(Manifest(name="x", variant="y", format="torch", tasks=tasks))
-    with pytest.raises(CompressionError, match="is an encoder-decoder, which no pass can compress"):
-        check_passes((EXPORT, INT8), bundle, context)
+    for passes in ((DROP, EXPORT), (EXPORT, QuantizeStatic())):
+        with pytest.raises(CompressionError, match=r"cannot work on the encoder-decoder 'x' yet"):
+            check_passes(passes, bundle, context)
+    check_passes((EXPORT, INT8), bundle, context)
+    with pytest.raises(CompressionError, match="no units can be chosen"):
+        QuantizeInt8(units_in_fp32=1).check(bundle)
 
 
 def test_what_a_pass_needs_beside_the_bundle_is_asked_for_before_work(classifier, intents):
