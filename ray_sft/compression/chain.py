@@ -1,12 +1,16 @@
 """A chain of passes from one bundle to the next, each measured before it may be kept."""
 
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from errno import ENOSPC
 from pathlib import Path
 
 from pydantic import Field
+from safetensors import SafetensorError
 
 from ray_sft.bundle import Bundle, BundleWriter
 from ray_sft.compression import gates
@@ -26,6 +30,7 @@ from ray_sft.compression.record import (
 from ray_sft.compression.report import StepReport
 from ray_sft.compression.rules import check_passes, meets_budget_from, name_variants
 from ray_sft.core import CompressionError, Config
+from ray_sft.core.whole_files import writing_to
 from ray_sft.evaluation import evaluate, model_card
 from ray_sft.inference import Predictor, record_samples
 from ray_sft.tasks import Example
@@ -124,6 +129,18 @@ def _check_chain(
         raise CompressionError("compress.budget needs evaluation data, but there is none.")
 
 
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """See `writing_to`; weights are written by a library with an error of its own."""
+    with writing_to(folder):
+        try:
+            yield
+        except SafetensorError as error:
+            if "No space left" not in str(error):
+                raise
+            raise OSError(ENOSPC, os.strerror(ENOSPC)) from error
+
+
 class _Chain:
     """What all steps of a chain share."""
 
@@ -180,7 +197,7 @@ class _Chain:
     def step(self, number: int, former: Sequence[_Measured], path: Path) -> _Measured:
         """Applies a pass to the last of ``former``, measures the result, and keeps it or not."""
         step, parent = self.config.passes[number], former[-1].bundle
-        with BundleWriter(path) as out:
+        with _writing_to(path.parent), BundleWriter(path) as out:
             out.copy_processor(parent)
             began = time.monotonic()
             result = step.apply(parent, out, self.context)

@@ -32,7 +32,7 @@ from ray_sft.compression.attention import split_heads_inside
 from ray_sft.compression.attention_heads import cut_silent_heads
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.export_seq2seq import export_seq2seq
-from ray_sft.compression.graph import save_graph
+from ray_sft.compression.graph import fold_transposes, save_graph
 from ray_sft.core import CompressionError
 from ray_sft.models import load_processor, load_tasks, uses_heads
 from ray_sft.tasks import Example
@@ -152,6 +152,7 @@ def _export_encoder(source: Bundle, model_dir: Path) -> None:
         with _traced(model):
             OnnxExporter().export(model, inputs, options).save_pretrained(folder)
         graph = split_heads_inside(onnx.load(Path(folder) / "model.onnx"))
+    fold_transposes(graph)
     wanted = set(tasks) if uses_heads(tasks) else {"logits"}
     names = {value.name for value in graph.graph.output}
     if missing := sorted(wanted - names):

@@ -95,7 +95,7 @@ def quantize_dynamically(
     try:
         for name in graph_names(source_dir):
             quantize_dynamic(
-                source_dir / name,
+                onnx.load(source_dir / name),  # of a path it would write beside the source
                 model_dir / name,
                 op_types_to_quantize=["MatMul", "Gather"] if embeddings else ["MatMul"],
                 nodes_to_exclude=[*small_tables(source_dir, name=name), *others],

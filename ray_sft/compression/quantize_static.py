@@ -110,7 +110,7 @@ class QuantizeStatic(Pass):
         try:
             with redirect_stdout(StringIO()):  # what calibration is at
                 quantize_static(
-                    source_dir / "model.onnx",
+                    onnx.load(source_dir / "model.onnx"),  # of a path it would write beside it
                     model_dir / "model.onnx",
                     _Rows(feeds),
                     quant_format=QuantFormat.QDQ,

@@ -26,6 +26,9 @@ from ray_sft.tasks import (
     Example,
     SequenceClassification,
 )
+from tests.small_disk import small_disk
+
+__all__ = ["small_disk"]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,12 +1,17 @@
+import shutil
+import subprocess
+
+import onnx
 import pytest
 from pydantic import ValidationError
 
-from ray_sft.bundle import Bundle
+from ray_sft.bundle import Bundle, Manifest
+from ray_sft.bundle.manifest import MANIFEST, FileEntry, hash_file
 from ray_sft.compression import Compress, StepReport, compress
-from ray_sft.core import CompressionError
+from ray_sft.core import BundleError, CompressionError, DataError
 from ray_sft.evaluation import evaluate
 from ray_sft.inference import GenerationEngine, GenerationRequest, Predictor, check_samples
-from tests.compression.conftest import LABELS, TEXTS
+from tests.compression.conftest import LABELS, TEXTS, run_chain
 
 
 def run(passes, source, examples, out_dir, **options) -> list[StepReport]:
@@ -217,6 +222,38 @@ def test_without_evaluation_data_the_samples_are_timed(classifier, tmp_path):
     assert exported.throughput > 0
 
 
+@pytest.mark.parametrize(
+    "passes", [["drop_layers"], ["export_onnx"], ["export_onnx", "quantize_int8"]]
+)
+def test_a_disk_that_fills_up_is_told_and_keeps_what_was_there(
+    classifier, intents, small_disk, passes
+):
+    chain = [{"kind": kind} | ({"keep": 1} if kind == "drop_layers" else {}) for kind in passes]
+    config = Compress.model_validate({"passes": chain, "min_speedup": 0.0})
+
+    def run_it(config) -> list[StepReport]:
+        return compress(
+            config,
+            classifier,
+            examples=intents,
+            out_dir=small_disk,
+            num_threads=1,
+            progress=lambda _: None,
+        )
+
+    before = chain[:-1]
+    if before:
+        run_it(Compress.model_validate({"passes": before, "min_speedup": 0.0}))
+    there = sorted(path.name for path in small_disk.iterdir())
+    size = shutil.disk_usage(small_disk).used + 40_000
+    subprocess.run(["mount", "-o", f"remount,size={size}", small_disk], check=True)
+    with pytest.raises(DataError, match=r"cannot write to .*: No space left on device"):
+        run_it(config)
+    assert sorted(path.name for path in small_disk.iterdir()) == there
+    for name in there:
+        Bundle.open(small_disk / name)
+
+
 def test_an_unknown_pass_is_an_error_of_the_recipe():
     with pytest.raises(ValidationError, match="quantize_int2"):
         Compress.model_validate({"passes": [{"kind": "quantize_int2"}]})
@@ -271,3 +308,48 @@ def test_a_chain_ends_where_it_is_told_to(classifier, intents, tmp_path):
     )
     assert [report.variant for report in reports] == ["trained", "one"]
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_pass_does_not_write_into_the_bundle_that_it_is_given(
+    compressed_classifier, intents, tmp_path
+):
+    """Else a kill in the middle would leave a file that damages it."""
+    source = tmp_path / "source"
+    shutil.copytree(compressed_classifier[0] / "onnx", source)
+    before = {path: path.stat().st_mtime_ns for path in (source, source / "model")}
+    for kind in ("quantize_int8", "quantize_static"):
+        step = {"kind": kind, "rows": 16} if kind == "quantize_static" else {"kind": kind}
+        run_chain([step], Bundle.open(source), intents, tmp_path / "out")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_graph_that_was_tampered_with_is_not_compressed_or_run(
+    compressed_classifier, intents, tmp_path
+):
+    path = tmp_path / "onnx"
+    shutil.copytree(compressed_classifier[0] / "onnx", path)
+    graph = path / "model" / "model.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    with pytest.raises(BundleError, match=r"damaged: 'model/model.onnx' does not have the hash"):
+        Bundle.open(path)
+    # an attacker who rewrites the hash, too: the graph still reads nothing outside its folder
+    model = onnx.load(compressed_classifier[0] / "onnx" / "model" / "model.onnx")
+    tensor = max(model.graph.initializer, key=lambda one: len(one.raw_data))
+    (tmp_path / "secret").write_bytes(tensor.raw_data)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "../../secret"), ("length", str(len(tensor.raw_data)))):
+        tensor.external_data.add(key=key, value=value)
+    tensor.ClearField("raw_data")
+    graph.write_bytes(model.SerializeToString())
+    manifest = Manifest.model_validate_json((path / MANIFEST).read_text())
+    entry = FileEntry(sha256=hash_file(graph), num_bytes=graph.stat().st_size)
+    files = manifest.files | {"model/model.onnx": entry}
+    forged = manifest.model_copy(update={"files": files})
+    (path / MANIFEST).write_text(forged.model_dump_json())
+    source = Bundle.open(path)
+    with pytest.raises(BundleError, match="ONNX Runtime cannot load"):
+        Predictor(source)
+    with pytest.raises(BundleError, match="ONNX Runtime cannot load"):
+        run(["quantize_int8"], source, intents, tmp_path / "out")
