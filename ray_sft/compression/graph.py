@@ -26,7 +26,8 @@ def save_graph(model: onnx.ModelProto, model_dir: Path, *, name: str = "model.on
         for node in function.node:
             _forget_node(node)
     path = model_dir / name
-    if model.ByteSize() <= _LARGEST_FILE:
+    # a larger one cannot tell its own size
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= _LARGEST_FILE:
         onnx.save(model, path)
     else:
         onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
