@@ -122,7 +122,7 @@ def by_optimum(exported: Bundle, teacher: Bundle, folder: Path) -> Path:
     shutil.copy(exported.model_dir / "model.onnx", source)
     shutil.copy(teacher.model_dir / "config.json", source)
     python = peer_python("optimum", ["optimum-onnx[onnxruntime]"])
-    command = [python, "-c", _OPTIMUM, str(source), str(folder / "out")]
+    command = [str(python), "-c", _OPTIMUM, str(source), str(folder / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"Optimum failed:\n{done.stderr[-2000:]}")
