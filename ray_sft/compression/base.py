@@ -13,7 +13,7 @@ from ray_sft.tasks import Example
 
 __all__ = ["NO_CONTEXT", "EncodedRows", "Pass", "PassContext", "PassResult", "Precision", "Retrain"]
 
-Precision: TypeAlias = Literal["fp32", "int8", "int4"]
+Precision: TypeAlias = Literal["fp32", "half", "int8", "int4"]
 
 
 class Retrain(Protocol):

@@ -7,6 +7,7 @@ from pydantic import Field
 from ray_sft.compression.distil import Distil
 from ray_sft.compression.drop_layers import DropLayers
 from ray_sft.compression.export_onnx import ExportOnnx
+from ray_sft.compression.half_precision import HalfPrecision
 from ray_sft.compression.low_rank import LowRank
 from ray_sft.compression.prune_feed_forward import PruneFeedForward
 from ray_sft.compression.prune_heads import PruneHeads
@@ -22,6 +23,7 @@ __all__ = [
     "Distil",
     "DropLayers",
     "ExportOnnx",
+    "HalfPrecision",
     "LowRank",
     "PruneFeedForward",
     "PruneHeads",
@@ -39,6 +41,7 @@ AnyPass: TypeAlias = Annotated[
     | PruneVocabulary
     | Sparsify
     | Distil
+    | HalfPrecision
     | ExportOnnx
     | LowRank
     | QuantizeInt8

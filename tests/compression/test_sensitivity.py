@@ -6,7 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from ray_sft.bundle import Bundle
-from ray_sft.compression.quantize_int8 import _quantize_dynamic
+from ray_sft.compression.quantize_int8 import quantize_dynamically
 from ray_sft.compression.sensitivity import most_sensitive, units_of
 from ray_sft.core import CompressionError
 from ray_sft.inference import OnnxRunner
@@ -62,7 +62,7 @@ class Hard:
 
 def rounding(source_dir):
     def quantize(folder, others):
-        _quantize_dynamic(source_dir, folder, others=others, embeddings=False)
+        quantize_dynamically(source_dir, folder, others=others, embeddings=False)
 
     return quantize
 
