@@ -79,7 +79,8 @@ def compress(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="BUNDLE|RECIPE", help="A trained bundle to search for, or a recipe to follow."
+            metavar="BUNDLE|RECIPE",
+            help="A trained bundle, or the folder of its run, to search for; or a recipe.",
         ),
     ],
     overrides: Overrides = None,
@@ -109,7 +110,10 @@ def compress(
 
     Of a RECIPE, applies its passes to the trained model (trains first where that is not done).
     """
-    if not (Path(target) / "manifest.json").is_file():
+    from ray_sft.run_folder import trained_bundle
+
+    bundle = trained_bundle(Path(target))
+    if bundle is None:
         with _run(target, overrides, runs_dir) as pipeline:
             pipeline.compress(pipeline.train())
         return
@@ -130,7 +134,7 @@ def compress(
             },
             what="the search",
         )
-        compress_bundle(console, Path(target), overrides or [], settings, runs_dir=runs_dir)
+        compress_bundle(console, bundle, overrides or [], settings, runs_dir=runs_dir)
 
 
 @app.command()

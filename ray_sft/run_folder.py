@@ -16,7 +16,7 @@ from pydantic import Field
 from ray_sft.core import BundleError, Config
 from ray_sft.core.whole_files import write_whole, writing_to
 
-__all__ = ["RunFolder", "StageReport", "fingerprint"]
+__all__ = ["RunFolder", "StageReport", "fingerprint", "served_bundles", "trained_bundle"]
 
 
 class StageReport(Config):
@@ -124,6 +124,14 @@ def served_bundles(paths: Sequence[Path]) -> dict[str, str]:
             )
         found[name] = str(bundle)
     return found
+
+
+def trained_bundle(path: Path) -> Path | None:
+    """A bundle itself, or the trained one of a run folder; None where there is neither."""
+    for folder in (path, path / "bundles" / "trained"):
+        if (folder / "manifest.json").is_file():
+            return folder
+    return None
 
 
 def _smallest_bundle(path: Path) -> Path:

@@ -1,9 +1,12 @@
 """The records of stages: there when a stage is done, gone when it begins anew, never half."""
 
+import hashlib
+import json
+
 import pytest
 
 from ray_sft.core import DataError
-from ray_sft.run_folder import RunFolder, StageReport
+from ray_sft.run_folder import RunFolder, StageReport, served_bundles, trained_bundle
 
 REPORT = StageReport(stage="data", seconds=1.5)
 
@@ -30,3 +33,27 @@ def test_a_record_that_finds_no_room_is_told_and_counts_for_nothing(tmp_path):
     with pytest.raises(DataError, match=r"cannot write to .* No space left on device"):
         folder.write_recipe({"name": "one"})
     assert not (tmp_path / "recipe.yaml").exists()
+
+
+def write_manifest(folder, **tree):
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"name": "one", **tree}))
+    return folder
+
+
+def test_a_run_is_compressed_from_what_it_has_trained(tmp_path):
+    assert trained_bundle(tmp_path) is None
+    trained = write_manifest(tmp_path / "bundles" / "trained")
+    assert trained_bundle(tmp_path) == trained
+    assert trained_bundle(trained) == trained
+    assert trained_bundle(tmp_path / "recipe.yaml") is None
+
+
+def test_what_a_search_has_found_is_served_until_the_model_is_trained_again(tmp_path):
+    trained = write_manifest(tmp_path / "bundles" / "trained")
+    int8 = write_manifest(tmp_path / "bundles" / "int8")
+    parent = hashlib.sha256((trained / "manifest.json").read_bytes()).hexdigest()
+    found = write_manifest(tmp_path / "bundles" / "compressed", parent=parent)
+    assert served_bundles([tmp_path]) == {"one": str(found)}
+    (trained / "manifest.json").write_text(json.dumps({"name": "one", "created": "later"}))
+    assert served_bundles([tmp_path]) == {"one": str(int8)}
