@@ -236,23 +236,23 @@ def _search(job: "_Job", *, folder: Path) -> float:
     left = max(0, job.settings.trials - known)
     if known:
         logger.info("%d of %d models were tried before", known, job.settings.trials)
-    trials = folder / "trials"  # of no use to a later search, which begins with what was tried
-    try:
-        results = run_trials(
-            _run_trial,
-            job,
-            folder=folder,
-            name=trials.name,
-            space={n: ray.tune.randint(0, len(v)) for n, v in job.space.searched.items()},
-            metric="score",
-            mode="max",
-            num_trials=left,
-            concurrent=1,
-            searcher=_searcher(job),
-            callback=_Teller(known, job.settings.trials),
-        )
-    finally:
-        shutil.rmtree(trials, ignore_errors=True)
+    trials = folder / "trials"
+    # what Ray Tune has left of a search that was killed: ours begins with what was tried
+    shutil.rmtree(trials, ignore_errors=True)
+    results = run_trials(
+        _run_trial,
+        job,
+        folder=folder,
+        name=trials.name,
+        space={n: ray.tune.randint(0, len(v)) for n, v in job.space.searched.items()},
+        metric="score",
+        mode="max",
+        num_trials=left,
+        concurrent=1,
+        searcher=_searcher(job),
+        callback=_Teller(known, job.settings.trials),
+    )
+    shutil.rmtree(trials, ignore_errors=True)
     if results.errors:
         raise CompressionError(
             f"{len(results.errors)} of {left} trials failed, the first with: "
