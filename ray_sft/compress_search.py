@@ -162,7 +162,9 @@ def search_smaller(
     front = pareto_front(tried, metric, higher_is_better=higher_is_better)
     found = Found(settings, tried, front)
     if found.best:
-        found = replace(found, bundle=publish(found.best, source, path, timings=timings))
+        found = replace(
+            found, bundle=publish(found.best, source, path, budget=settings.budget, timings=timings)
+        )
     _clear(job, found)
     return found
 

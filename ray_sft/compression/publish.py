@@ -2,30 +2,36 @@
 
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ray_sft.bundle import Bundle, BundleWriter
 from ray_sft.compression.front import Tried
 from ray_sft.compression.kernels import KernelTiming
 from ray_sft.compression.record import card_row
-from ray_sft.evaluation import model_card
+from ray_sft.evaluation import markdown_table, model_card
 
 __all__ = ["publish"]
 
 
 def publish(
-    best: Tried, source: Bundle, path: Path, *, timings: Sequence[KernelTiming] = ()
+    best: Tried,
+    source: Bundle,
+    path: Path,
+    *,
+    budget: Mapping[str, float],
+    timings: Sequence[KernelTiming] = (),
 ) -> Bundle:
     """Copies the last bundle of a candidate to ``path``.
 
-    Its parent is the source, its card shows every bundle between them, and its manifest has the
-    ``timings`` that precisions were chosen by.
+    Its parent is the source. Its card shows every bundle between them with what each gate found,
+    and its manifest has the ``timings`` that precisions were chosen by.
     """
     chosen = Bundle.open(best.reports[-1].path)
     properties = chosen.manifest.properties | {
         "candidate": best.candidate.model_dump(mode="json"),
         "steps": [report.name for report in best.reports[1:]],
+        "budget": dict(budget),
         "kernels": [one.model_dump(mode="json") for one in timings],
         "machine": f"{platform.processor() or platform.machine()}, {platform.system()}",
     }
@@ -34,9 +40,46 @@ def publish(
     )
     rows = {report.variant: card_row(report) for report in best.reports[:-1]}
     rows[path.name] = card_row(best.reports[-1])
+    sections = [
+        "## How it was made",
+        "",
+        f"- From: {source.manifest.name}, {source.manifest.variant} (`{source.fingerprint[:12]}`)",
+        f"- Chosen: {best.candidate}",
+        f"- Budget: {_spelled(budget)}",
+        f"- Machine: {properties['machine']}, {best.reports[-1].num_threads} threads",
+        "",
+        *_gates(best, budget),
+        "",
+    ]
     with BundleWriter(path) as out:
         out.copy_processor(chosen)
         shutil.copytree(chosen.model_dir, out.model_dir, dirs_exist_ok=True)
         out.write_samples(chosen.samples())
-        out.write_card(model_card(manifest, rows))
+        out.write_card(model_card(manifest, rows, sections=sections))
         return out.finish(manifest)
+
+
+def _gates(best: Tried, budget: Mapping[str, float]) -> list[str]:
+    """A table of what was found at each step: differences of logits, and changes of figures."""
+    source, *steps = best.reports
+    metrics = [
+        metric
+        for metric in source.metrics
+        if any(name in (metric, metric.split("/")[-1]) for name in budget)
+    ]
+    header = ["step", "logits from the source's", "in a batch", "with a cache", *metrics]
+    rows = [
+        [
+            step.name,
+            f"{step.parity:.2g}",
+            f"{step.batching:.2g}",
+            "-" if step.caching is None else f"{step.caching:.2g}",
+            *(f"{step.metrics[metric] - source.metrics[metric]:+.4f}" for metric in metrics),
+        ]
+        for step in steps
+    ]
+    return markdown_table(header, rows)
+
+
+def _spelled(budget: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {allowed:+g}" for name, allowed in budget.items())

@@ -4,13 +4,19 @@ from collections.abc import Mapping, Sequence
 
 from ray_sft.bundle import Manifest
 
-__all__ = ["model_card"]
+__all__ = ["markdown_table", "model_card"]
 
 
-def model_card(manifest: Manifest, figures: Mapping[str, Mapping[str, float | str]]) -> str:
+def model_card(
+    manifest: Manifest,
+    figures: Mapping[str, Mapping[str, float | str]],
+    *,
+    sections: Sequence[str] = (),
+) -> str:
     """Markdown with front matter; ``figures`` is one row of the table per variant.
 
     Columns are the union of the rows' keys in order of appearance; a row without one shows a dash.
+    ``sections`` are lines that stand behind the table.
     """
     columns = list(dict.fromkeys(name for row in figures.values() for name in row))
     model = manifest.recipe.get("model", "unknown")
@@ -30,13 +36,14 @@ def model_card(manifest: Manifest, figures: Mapping[str, Mapping[str, float | st
         "",
         "## Measured",
         "",
-        *_table(
+        *markdown_table(
             ["variant", *columns], [[name, *_cells(figures[name], columns)] for name in figures]
         ),
         "",
         "Every figure was measured on this very bundle or, in the other rows, on the bundle named",
         "there, on the evaluation data of the run and the machine that made it.",
         "",
+        *sections,
         "## Use",
         "",
         "    ray-sft predict PATH_OF_THIS_FOLDER --text '...'",
@@ -46,7 +53,8 @@ def model_card(manifest: Manifest, figures: Mapping[str, Mapping[str, float | st
     return "\n".join(lines)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose first column is text and whose others are figures."""
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return ["| " + " | ".join(cells) + " |" for cells in (header, rule, *rows)]
 

@@ -90,7 +90,7 @@ def test_the_best_is_published_with_where_it_came_from(classifier, intents, tmp_
     passes = candidate.passes(epochs=1, steps=0)
     reports = run_chain(passes, classifier, intents, tmp_path / "pool")
     best = Tried(candidate=candidate, reports=tuple(reports))
-    bundle = publish(best, classifier, tmp_path / "compressed")
+    bundle = publish(best, classifier, tmp_path / "compressed", budget=BUDGET)
     again = Bundle.open(tmp_path / "compressed")
     assert again.fingerprint == bundle.fingerprint
     assert again.manifest.variant == "compressed"
@@ -103,4 +103,10 @@ def test_the_best_is_published_with_where_it_came_from(classifier, intents, tmp_
     card = (again.path / "README.md").read_text(encoding="utf-8")
     for variant in ("trained", "onnx", "compressed"):
         assert f"| {variant} |" in card
+    exported = reports[1]
+    change = exported.metrics["intent/accuracy"] - reports[0].metrics["intent/accuracy"]
+    gates = f"| export_onnx | {exported.parity:.2g} | {exported.batching:.2g} | - | {change:+.4f} |"
+    assert gates in card
+    assert f"`{classifier.fingerprint[:12]}`" in card
+    assert "- Budget: accuracy -0.01" in card
     check_samples(Predictor(again))
