@@ -22,6 +22,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from ray_sft.compression.graph import products
 from ray_sft.compression.second_moments import second_moments
 from ray_sft.tasks import Array, Batch
 
@@ -93,20 +94,16 @@ def refill(
         block_size: of ``model``.
     """
     source = onnx.load(source_dir / "model.onnx").graph
-    weights = {tensor.name: tensor for tensor in source.initializer}
-    products = {node.output[0]: node for node in source.node if node.op_type == "MatMul"}
+    weights = {node.output[0]: tensor for node, tensor in products(source)}
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         if node.op_type == "MatMulNBits" and _bits(node) == 4:
             readers.setdefault(node.input[0], []).append(node)
-    sizes = {
-        name: int(weights[products[nodes[0].output[0]].input[1]].dims[0])
-        for name, nodes in readers.items()
-    }
+    sizes = {name: int(weights[nodes[0].output[0]].dims[0]) for name, nodes in readers.items()}
     for name, hessian in second_moments(source_dir, sizes, batches):
         for node in readers[name]:
-            weight = numpy_helper.to_array(weights[products[node.output[0]].input[1]])
+            weight = numpy_helper.to_array(weights[node.output[0]])
             codes, scales = gptq(weight, hessian, block_size=block_size)
             packed = pack(codes, block_size=block_size)
             for place, array in ((node.input[1], packed), (node.input[2], scales.T)):

@@ -11,7 +11,15 @@ from onnx import numpy_helper
 
 from ray_sft.inference import open_session
 
-__all__ = ["fold_transposes", "graph_names", "operators", "save_graph", "small_tables"]
+__all__ = [
+    "drop_unread",
+    "fold_transposes",
+    "graph_names",
+    "operators",
+    "products",
+    "save_graph",
+    "small_tables",
+]
 
 _LARGEST_FILE = 1_900_000_000
 """Protocol buffers end at 2 GiB; larger weights go to a file beside the graph."""
@@ -69,9 +77,24 @@ def fold_transposes(model: onnx.ModelProto) -> None:
         tensor = numpy_helper.from_array(np.ascontiguousarray(turned), node.output[0])
         graph.initializer.append(tensor)
         graph.node.remove(node)
+    drop_unread(graph)
+
+
+def drop_unread(graph: onnx.GraphProto) -> None:
+    """Takes out the weights that no node reads any more."""
     read = {name for node in graph.node for name in node.input}
-    for name in {node.input[0] for node in folded} - read:
-        graph.initializer.remove(weights[name])
+    for tensor in [one for one in graph.initializer if one.name not in read]:
+        graph.initializer.remove(tensor)
+
+
+def products(graph: onnx.GraphProto) -> list[tuple[onnx.NodeProto, onnx.TensorProto]]:
+    """The products with constant weights, which are those that can be rounded, in their order."""
+    weights = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 2}
+    return [
+        (node, weights[node.input[1]])
+        for node in graph.node
+        if node.op_type == "MatMul" and node.input[1] in weights
+    ]
 
 
 def small_tables(model_dir: Path, *, name: str = "model.onnx") -> list[str]:

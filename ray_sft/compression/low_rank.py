@@ -19,7 +19,7 @@ from pydantic import Field
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
-from ray_sft.compression.graph import save_graph
+from ray_sft.compression.graph import drop_unread, products, save_graph
 from ray_sft.compression.second_moments import second_moments
 from ray_sft.compression.sensitivity import calibration_batches
 from ray_sft.core import CompressionError
@@ -72,23 +72,22 @@ class LowRank(Pass):
         if not batches:
             raise CompressionError("low_rank looks at training rows, but there are none.")
         model = onnx.load(source.model_dir / "model.onnx")
-        products = _products(model.graph)
-        sizes = {node.input[0]: shape[0] for node, shape in products.values()}
+        found = products(model.graph)
+        sizes = {node.input[0]: int(weights.dims[0]) for node, weights in found}
         moments = dict(second_moments(source.model_dir, sizes, batches))
-        weights = {tensor.name: tensor for tensor in model.graph.initializer}
         ranks: dict[str, int] = {}
-        for name, (node, shape) in products.items():
-            if rank := self._rank(*shape):
-                weight = numpy_helper.to_array(weights[node.input[1]])
-                first, second = factorized(weight, moments[node.input[0]], rank=rank)
+        for node, weights in found:
+            if rank := self._rank(*weights.dims):
+                weight_KN = numpy_helper.to_array(weights)
+                first, second = factorized(weight_KN, moments[node.input[0]], rank=rank)
+                ranks[node.name] = rank
                 _replace(model.graph, node, first, second)
-                ranks[name] = rank
         if not ranks:
             raise CompressionError(
                 f"low_rank: no product of '{source.manifest.name}' is large enough to be thinned. "
                 "Lower ratio, or leave the pass out."
             )
-        _drop_unread(model.graph)
+        drop_unread(model.graph)
         save_graph(model, out.model_dir)
         return PassResult({"ranks": ranks})
 
@@ -102,16 +101,6 @@ def factorized(weight_KN: Array, moments_KK: Array, *, rank: int) -> tuple[Array
     first = np.linalg.solve(factor_KK.T, left[:, :rank] * roots)
     second = roots[:, None] * right[:rank]
     return first.astype(np.float32), second.astype(np.float32)
-
-
-def _products(graph: onnx.GraphProto) -> dict[str, tuple[onnx.NodeProto, tuple[int, int]]]:
-    """The products with constant weights by name, and the shapes of those."""
-    shapes = {one.name: tuple(one.dims) for one in graph.initializer if len(one.dims) == 2}
-    return {
-        node.name: (node, shapes[node.input[1]])
-        for node in graph.node
-        if node.op_type == "MatMul" and node.input[1] in shapes
-    }
 
 
 def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, first: Array, second: Array) -> None:
@@ -129,10 +118,3 @@ def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, first: Array, second:
     graph.node.remove(node)
     for one in reversed(pair):
         graph.node.insert(place, one)
-
-
-def _drop_unread(graph: onnx.GraphProto) -> None:
-    """Takes out the weights that no node reads any more."""
-    read = {name for node in graph.node for name in node.input}
-    for tensor in [one for one in graph.initializer if one.name not in read]:
-        graph.initializer.remove(tensor)

@@ -6,20 +6,20 @@ neighbours. A decoder must generate the same text alone and in a batch; `MatMulN
 row by itself and keeps that.
 """
 
-import logging
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization import quantize_dynamic
 from pydantic import Field
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
 from ray_sft.compression.block_quantization import BlockSize, quantize_blocks
-from ray_sft.compression.graph import graph_names, save_graph, small_tables
+from ray_sft.compression.graph import graph_names, save_graph
+from ray_sft.compression.integer_graph import quantizer_options, without_advice
 from ray_sft.compression.sensitivity import most_sensitive
 from ray_sft.core import CompressionError
 
@@ -85,29 +85,12 @@ class QuantizeInt8(Pass):
 def quantize_dynamically(
     source_dir: Path, model_dir: Path, *, others: Collection[str], embeddings: bool
 ) -> None:
-    """Writes the graph of ``source_dir`` with all products but ``others`` in int8.
-
-    ONNX Runtime fuses the integer operators when it loads it.
-    """
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # advice on pre-processing, logged to the root
-    try:
-        for name in graph_names(source_dir):
-            quantize_dynamic(
-                onnx.load(source_dir / name),  # of a path it would write beside the source
-                model_dir / name,
-                op_types_to_quantize=["MatMul", "Gather"] if embeddings else ["MatMul"],
-                nodes_to_exclude=[*small_tables(source_dir, name=name), *others],
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                extra_options={
-                    "MatMulConstBOnly": True,
-                    "DefaultTensorType": onnx.TensorProto.FLOAT,
-                },
-            )
-            save_graph(onnx.load(model_dir / name), model_dir, name=name)
-    finally:
-        root.setLevel(level)
+    """Writes the graphs of ``source_dir`` with all products but ``others`` in int8."""
+    for name in graph_names(source_dir):
+        options = quantizer_options(source_dir, name=name, others=others, embeddings=embeddings)
+        graph = onnx.load(source_dir / name)  # of a path it would write beside the source
+        with without_advice():
+            quantize_dynamic(graph, model_dir / name, **options)
+        save_graph(onnx.load(model_dir / name), model_dir, name=name)
     for file in source_dir.glob("*.json"):  # how an encoder-decoder begins and ends
         shutil.copy(file, model_dir)

@@ -10,7 +10,6 @@ calibrate, by one of three rules for the range of a tensor:
 - ``minmax``: all of them.
 """
 
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -30,7 +29,8 @@ from pydantic import Field
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
 from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, Precision
-from ray_sft.compression.graph import save_graph, small_tables
+from ray_sft.compression.graph import save_graph
+from ray_sft.compression.integer_graph import quantizer_options, without_advice
 from ray_sft.compression.sensitivity import most_sensitive, spread
 from ray_sft.core import CompressionError
 from ray_sft.inference import OnnxRunner
@@ -104,30 +104,21 @@ class QuantizeStatic(Pass):
         feeds: Sequence[Mapping[str, Array]],
         others: Collection[str],
     ) -> None:
-        root = logging.getLogger()
-        level = root.level
-        root.setLevel(logging.ERROR)  # advice on pre-processing, logged to the root
-        try:
-            with redirect_stdout(StringIO()):  # what calibration is at
-                quantize_static(
-                    onnx.load(source_dir / "model.onnx"),  # of a path it would write beside it
-                    model_dir / "model.onnx",
-                    _Rows(feeds),
-                    quant_format=QuantFormat.QDQ,
-                    op_types_to_quantize=["MatMul", "Gather"] if self.embeddings else ["MatMul"],
-                    nodes_to_exclude=[*small_tables(source_dir), *others],
-                    per_channel=True,
-                    activation_type=QuantType.QUInt8,
-                    weight_type=QuantType.QInt8,
-                    calibrate_method=_METHODS[self.calibration],
-                    extra_options={
-                        "MatMulConstBOnly": True,
-                        "DefaultTensorType": onnx.TensorProto.FLOAT,
-                    },
-                )
-        finally:
-            root.setLevel(level)
-        save_graph(onnx.load(model_dir / "model.onnx"), model_dir)
+        name = "model.onnx"
+        options = quantizer_options(
+            source_dir, name=name, others=others, embeddings=self.embeddings
+        )
+        with without_advice(), redirect_stdout(StringIO()):  # what calibration is at
+            quantize_static(
+                onnx.load(source_dir / name),  # of a path it would write beside it
+                model_dir / name,
+                _Rows(feeds),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                calibrate_method=_METHODS[self.calibration],
+                **options,
+            )
+        save_graph(onnx.load(model_dir / name), model_dir)
 
 
 def _feeds(

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from ray_sft.bundle import Bundle
+from ray_sft.compression.graph import products
 from ray_sft.core import CompressionError
 from ray_sft.inference import OnnxRunner, plan_batches
 from ray_sft.models import load_processor
@@ -29,11 +30,9 @@ _BATCH_TOKENS = 2048
 def units_of(model_dir: Path) -> list[list[str]]:
     """Of each unit of a graph in fp32 its products, which have constant weights, in their order."""
     graph = onnx.load(model_dir / "model.onnx", load_external_data=False).graph
-    constants = {tensor.name for tensor in graph.initializer}
     found: dict[str, list[str]] = {}
-    for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in constants:
-            found.setdefault(node.input[0], []).append(node.name)
+    for node, _ in products(graph):
+        found.setdefault(node.input[0], []).append(node.name)
     return list(found.values())
 
 
