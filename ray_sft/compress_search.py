@@ -274,7 +274,7 @@ def _searcher(job: "_Job") -> OptunaSearch:
         field: optuna.distributions.IntDistribution(0, len(values) - 1)
         for field, values in job.space.searched.items()
     }
-    known = job.tried()
+    known = [one for one in job.tried() if job.space.holds(one.candidate)]
     for one in known:
         study.add_trial(
             optuna.trial.create_trial(
@@ -285,7 +285,7 @@ def _searcher(job: "_Job") -> OptunaSearch:
         )
     tried = {one.candidate for one in known}
     for candidate in dict.fromkeys((*job.begun(), *anchors)):
-        if candidate not in tried:
+        if candidate not in tried and job.space.holds(candidate):
             study.enqueue_trial(job.space.places(candidate))
     sampler = optuna.samplers.TPESampler(
         seed=job.settings.seed, n_startup_trials=2 * len(anchors), multivariate=True

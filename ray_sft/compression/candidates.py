@@ -208,6 +208,11 @@ class Space:
         """Where there is a choice."""
         return {name: values for name, values in self.values.items() if len(values) > 1}
 
+    def holds(self, candidate: Candidate) -> bool:
+        """Whether a candidate can be tried here; what is worth it depends on the target."""
+        tree = candidate.model_dump()
+        return all(tree[name] in values for name, values in self.values.items())
+
     def places(self, candidate: Candidate) -> dict[str, int]:
         """Where the values of a candidate stand, as far as there is a choice."""
         tree = candidate.model_dump()

@@ -135,6 +135,16 @@ def test_precisions_and_blocks_are_those_that_this_machine_is_fast_in(decoder, c
     assert space_of(classifier, slow, "size").values["precision"][1:] == ("int8", "int8_static")
 
 
+def test_what_another_target_has_tried_may_be_no_choice_here(classifier, make_encoder):
+    slow = (timing("fp32", 2, 20), timing("int8", 1, 30))
+    by_time, by_size = (space_of(classifier, slow, target) for target in ("throughput", "size"))
+    for candidate, held in ((Candidate(), False), (Candidate(precision="fp32", layers=1), True)):
+        assert by_size.holds(candidate)
+        assert by_time.holds(candidate) == held
+    assert not by_size.holds(Candidate(layers=3))
+    assert space_of(make_encoder(num_layers=4)).holds(Candidate(layers=3))
+
+
 def test_blocks_reach_the_pass():
     for precision in ("int8", "int4"):
         *_, last = Candidate(precision=precision, block_size=128).passes(**SETTINGS)
