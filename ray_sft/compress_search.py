@@ -234,7 +234,7 @@ def _search(job: "_Job", *, folder: Path) -> float:
     Raises:
         CompressionError: a trial failed.
     """
-    began, known = time.monotonic(), len(job.tried())
+    began, known = time.monotonic(), len(job.choices_tried())
     left = max(0, job.settings.trials - known)
     if known:
         logger.info("%d of %d models were tried before", known, job.settings.trials)
@@ -274,7 +274,7 @@ def _searcher(job: "_Job") -> OptunaSearch:
         field: optuna.distributions.IntDistribution(0, len(values) - 1)
         for field, values in job.space.searched.items()
     }
-    known = [one for one in job.tried() if job.space.holds(one.candidate)]
+    known = job.choices_tried()
     for one in known:
         study.add_trial(
             optuna.trial.create_trial(
@@ -317,8 +317,12 @@ class _Job:
             for path in sorted(self.results.glob("*.json"))
         ]
 
+    def choices_tried(self) -> list[Tried]:
+        """The same without what searches for another target alone would try."""
+        return [one for one in self.tried() if self.space.holds(one.candidate)]
+
     def best_first(self) -> tuple[Tried, ...]:
-        """The same, by what the search is for."""
+        """All that is known, by what the search is for."""
 
         def place(one: Tried) -> tuple[float, str]:  # equal ones stand as they always do
             return -one.score(self.settings.target, self.settings.budget), one.candidate.key
