@@ -25,6 +25,7 @@ from serve.endpoints import (
     health_router,
     models_router,
     rank_router,
+    translate_router,
 )
 from serve.errors import ApiError, error_body, explain_problem
 from serve.keys import KeyRing
@@ -87,6 +88,7 @@ def create_api(args: ServiceArgs, *, models: Models, metrics: ServiceMetrics) ->
         entities_router(models, max_inputs=args.max_inputs),
         embeddings_router(models, max_inputs=args.max_inputs),
         rank_router(models, max_inputs=args.max_inputs),
+        translate_router(models, max_inputs=args.max_inputs),
         chat_router(models, metrics, max_tokens=args.max_tokens),
         models_router(models),
         health_router(models, metrics),

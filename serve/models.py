@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from ray_sft.bundle import Bundle
 from ray_sft.core import ServeError
-from ray_sft.inference import GenerationEngine, Predictor, check_samples
+from ray_sft.inference import GenerationEngine, Predictor, TorchRunner, check_samples
+from ray_sft.inference.translator import Translator
 from ray_sft.tasks import (
     CausalLanguageModel,
     Embedding,
@@ -28,6 +29,7 @@ from ray_sft.tasks import (
     SingleLabel,
     Task,
     TokenClassification,
+    Translation,
 )
 from serve.args import ServiceArgs
 from serve.batcher import Batchable, Batcher
@@ -35,7 +37,7 @@ from serve.errors import ApiError
 from serve.metrics import ServiceMetrics
 from serve.outcomes import Answer
 
-__all__ = ["Encoder", "Generator", "Models", "load_models"]
+__all__ = ["Encoder", "Generator", "Models", "TranslatedText", "load_models"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +63,36 @@ class _JointHeads:
         return [JointResponse.model_construct(by_task=answer) for answer in answers]
 
 
+class TranslatedText(BaseModel):
+    """What a translation model has written."""
+
+    text: str
+    num_tokens: int
+    is_whole: bool
+
+
+class _Translating:
+    """A translation model as something to batch."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        model, task = predictor.model, predictor.task
+        assert isinstance(task, Translation)
+        module = model.module if isinstance(model, TorchRunner) else model
+        self._translator = Translator(module, predictor.processor, task)
+
+    def encode(self, rows: Sequence[Row]) -> list[Encoded]:
+        return self._translator.task.encode(rows, self._translator.processor)
+
+    def run(self, examples: Sequence[Example]) -> list[BaseModel]:
+        return [
+            TranslatedText(text=one.text, num_tokens=one.num_tokens, is_whole=one.is_whole)
+            for one in self._translator.run(examples)
+        ]
+
+
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """One head of an encoder behind a queue; heads that run together share the queue."""
+    """One head of a model behind a queue; heads that run together share the queue."""
 
     bundle: Bundle
     task_name: str
@@ -181,6 +210,14 @@ class Models:
             ApiError: as `classifier`.
         """
         return self._find(name, Encoder, Ranking, route)
+
+    def translator(self, name: str | None) -> tuple[str, Encoder]:
+        """The translation model of a name; without a name the only one.
+
+        Raises:
+            ApiError: as `classifier`.
+        """
+        return self._find(name, Encoder, Translation, "/v1/translate")
 
     def generator(self, name: str | None) -> tuple[str, Generator]:
         """The generator of a name; without a name the only one.
@@ -328,7 +365,10 @@ def _run_together(predictors: Mapping[str, Predictor]) -> list[dict[str, Predict
 
 
 def _batchable(heads: Mapping[str, Predictor]) -> Batchable:
-    return _JointHeads(heads) if len(heads) > 1 else next(iter(heads.values()))
+    if len(heads) > 1:
+        return _JointHeads(heads)
+    (predictor,) = heads.values()
+    return _Translating(predictor) if isinstance(predictor.task, Translation) else predictor
 
 
 def _num_queued(batcher: Batcher) -> int:

@@ -54,6 +54,9 @@ DECODERS = (
 )
 """Text-only architectures of the onnxruntime-genai 0.18 builder."""
 
+_ENCODERS = ("BERT", "MiniLM", "RoBERTa", "DistilBERT", "ELECTRA")
+_ENCODER_DECODERS = ("T5", "Marian", "BART")
+"""Families that the tests export; others are tried."""
 _OPSET = 23
 """The first with attention as one operator."""
 
@@ -184,8 +187,11 @@ def _traced(model: Any) -> Iterator[None]:
     except CompressionError:
         raise
     except Exception as error:  # torch.export raises many kinds; all mean the same here
+        writes = getattr(model.config, "is_encoder_decoder", False)
+        families = _ENCODER_DECODERS if writes else _ENCODERS
         raise CompressionError(
-            f"export_onnx cannot trace {type(model).__name__}: {error}"
+            f"export_onnx cannot trace {type(model).__name__}: {error}\nFamilies that it can: "
+            f"{', '.join(families)}. Train one of these, or serve the model in torch."
         ) from error
 
 

@@ -137,7 +137,7 @@ def _check_beginning(model: Any) -> None:
         raise CompressionError(
             f"export_onnx: a {type(model).__name__} begins each translation with the token of its "
             "language, which the exported decoder would not know. Take a family that begins all "
-            "alike: T5, Marian, BART or Pegasus."
+            "alike: T5, Marian or BART."
         )
 
 

@@ -19,7 +19,7 @@ from ray_sft.inference.seq2seq import Seq2SeqRunner
 from ray_sft.models import load_model, load_processor, locate, model_config, opened_bundle
 from ray_sft.tasks import Array, Batch, Example, Processor, Translation
 
-__all__ = ["Sampling", "Translator", "check_translator"]
+__all__ = ["Sampling", "Translator", "Written", "check_translator"]
 
 _CPU = torch.device("cpu")
 _MAX_BATCH_TOKENS = 2048
@@ -34,6 +34,16 @@ class Sampling:
     temperature: float = 0.0
     top_k: int = 10
     """From how many of the likeliest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A translation."""
+
+    text: str
+    num_tokens: int
+    is_whole: bool
+    """Whether the model ended it; else it went on until it was cut."""
 
 
 def check_translator(reference: str, *, field: str) -> None:
@@ -109,22 +119,29 @@ class Translator:
             if sampling is not None and sampling.temperature > 0:
                 assert seeds is not None, "drawing needs seeds"
                 noise = self.noise([seeds[place] for place in chosen], sampling)
-            translated = self._run([usable[place] for place in chosen], noise)
-            for place, answer in zip(chosen, translated, strict=True):
-                answers[place] = answer
+            written = self._run([usable[place] for place in chosen], noise)
+            for place, one in zip(chosen, written, strict=True):
+                answers[place] = one.text if one.is_whole else ""
         return answers
+
+    def run(self, examples: Sequence[Example]) -> list[Written]:
+        """The likeliest translation of each of some texts, as far as it goes, from one batch."""
+        return self._run(examples, None)
 
     def noise(self, seeds: Sequence[int], sampling: Sampling) -> LogitsProcessor:
         """What makes the best token of every row of a batch a drawn one."""
         return _Noise(seeds, sampling)
 
-    def _run(self, examples: Sequence[Example], noise: LogitsProcessor | None) -> list[str]:
+    def _run(self, examples: Sequence[Example], noise: LogitsProcessor | None) -> list[Written]:
         batch = self.task.collate(examples, self.processor)
         limits = [_LONGER * example.length + _SPARE for example in examples]
         found = self._generate(batch, max(limits), [] if noise is None else [noise])
-        written = [self._written(ids, limit) for ids, limit in zip(found, limits, strict=True)]
-        texts: list[str] = self.processor.batch_decode(written, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        ids = [self._written(ids, limit) for ids, limit in zip(found, limits, strict=True)]
+        texts = self.processor.batch_decode([one for one, _ in ids], skip_special_tokens=True)
+        return [
+            Written(text.strip(), len(one), is_whole)
+            for text, (one, is_whole) in zip(texts, ids, strict=True)
+        ]
 
     def _generate(
         self, batch: Batch, max_new_tokens: int, processors: Sequence[LogitsProcessor]
@@ -164,12 +181,12 @@ class Translator:
             bad_words_ids=saved.bad_words_ids,
         )
 
-    def _written(self, ids: Array, limit: int) -> Array:
-        """The tokens before the end, without that which begins; none where there is no end."""
+    def _written(self, ids: Array, limit: int) -> tuple[Array, bool]:
+        """The tokens before the end, without that which begins, and whether there is an end."""
         (ends,) = np.nonzero(ids[1:] == self.processor.eos_token_id)
         if not len(ends) or ends[0] > limit:
-            return ids[:0]
-        return ids[1 : 1 + ends[0]]
+            return ids[1 : 1 + limit], False
+        return ids[1 : 1 + ends[0]], True
 
 
 class _Noise(LogitsProcessor):  # type: ignore[misc]  # transformers has no types

@@ -8,6 +8,7 @@ from serve.endpoints.entities import entities_router
 from serve.endpoints.health import health_router
 from serve.endpoints.models import models_router
 from serve.endpoints.rank import rank_router
+from serve.endpoints.translate import translate_router
 
 __all__ = [
     "chat_router",
@@ -18,4 +19,5 @@ __all__ = [
     "health_router",
     "models_router",
     "rank_router",
+    "translate_router",
 ]
