@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -145,14 +145,14 @@ def _export_encoder(source: Bundle, model_dir: Path) -> None:
     model = load_tasks(str(source.model_dir), tasks, processor=processor).eval()
     inputs = _trace_inputs(source, processor)
     if source.is_encoder_decoder:
-        with _quiet(), _traced(model):
+        with _quiet(), _traced(model, _ENCODER_DECODERS):
             export_seq2seq(model, inputs, model_dir, opset=_OPSET)
         return
     cut_silent_heads(model)
     axes = {name: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for name in inputs}
     options = OnnxConfig(dynamic=True, dynamic_shapes=axes, opset_version=_OPSET)
     with _quiet(), tempfile.TemporaryDirectory() as folder:
-        with _traced(model):
+        with _traced(model, _ENCODERS):
             OnnxExporter().export(model, inputs, options).save_pretrained(folder)
         graph = split_heads_inside(onnx.load(Path(folder) / "model.onnx"))
     fold_transposes(graph)
@@ -180,15 +180,13 @@ def _trace_inputs(source: Bundle, processor: Any) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def _traced(model: Any) -> Iterator[None]:
-    """Raises CompressionError where ``model`` cannot be traced."""
+def _traced(model: Any, families: Sequence[str]) -> Iterator[None]:
+    """Raises CompressionError where ``model`` cannot be traced, naming ``families`` that can."""
     try:
         yield
     except CompressionError:
         raise
     except Exception as error:  # torch.export raises many kinds; all mean the same here
-        writes = getattr(model.config, "is_encoder_decoder", False)
-        families = _ENCODER_DECODERS if writes else _ENCODERS
         raise CompressionError(
             f"export_onnx cannot trace {type(model).__name__}: {error}\nFamilies that it can: "
             f"{', '.join(families)}. Train one of these, or serve the model in torch."

@@ -1,11 +1,10 @@
 import pytest
 
 from ray_sft.bundle import Bundle
-from ray_sft.compression import Candidate, ExportOnnx, KernelTiming, PruneHeads, Space
+from ray_sft.compression import Candidate, KernelTiming, PruneHeads, Space
 from ray_sft.compression.candidates import EIGHTHS
 from ray_sft.compression.rules import check_passes
 from ray_sft.core import CompressionError
-from tests.compression.conftest import apply
 
 SETTINGS = {"epochs": 3, "steps": 0}
 
@@ -115,11 +114,10 @@ def test_fp32_weights_have_no_exceptions(classifier):
     assert space.candidate({"precision": 0, "units_kept": 2}) == Candidate(precision="fp32")
 
 
-def test_what_is_exported_already_is_refused(classifier, tmp_path):
-    bundle, _ = apply(ExportOnnx(), classifier, tmp_path / "onnx")
-    manifest = bundle.manifest.model_copy(update={"format": "onnx"})
+def test_what_is_exported_already_is_refused(classifier):
+    manifest = classifier.manifest.model_copy(update={"format": "onnx"})
     with pytest.raises(CompressionError, match="export_onnx needs a bundle in torch format"):
-        check_passes(Candidate().passes(**SETTINGS), Bundle(bundle.path, manifest), None)
+        check_passes(Candidate().passes(**SETTINGS), Bundle(classifier.path, manifest), None)
 
 
 def test_precisions_and_blocks_are_those_that_this_machine_is_fast_in(decoder, classifier):

@@ -1,13 +1,15 @@
 """A chain that drops layers, distils, exports and quantizes: run, interrupted, and gone on with."""
 
+import io
 import json
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ray_sft.bundle import Bundle
+from ray_sft.opened_run import open_run, report_run
 from ray_sft.run_folder import served_bundles
 from tests.e2e.tiny_run import write_tiny_run
 
@@ -33,22 +35,25 @@ compress:
 """
 
 
-def run(folder: Path) -> str:
-    command = [sys.executable, "-m", "ray_sft.cli", "run", "recipe.yaml"]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def run() -> None:
+    console = Console(file=io.StringIO())
+    with open_run(console, "recipe.yaml", [], Path("runs")) as pipeline:
+        pipeline.compress(pipeline.train())
+    report_run(console, pipeline)
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(840)
-def test_a_chain_runs_whole_and_does_not_distil_again(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_a_chain_runs_whole_and_goes_on_where_it_was_killed(
+    tmp_path: Path, monkeypatch, caplog
+) -> None:
+    caplog.set_level("INFO", "ray_sft")
+    monkeypatch.chdir(tmp_path)
     write_tiny_run(tmp_path, RECIPE)
     with (tmp_path / "rows.csv").open("a", encoding="utf-8") as file:
         file.write("please ask jo@example.com for my card,card\n")
-    run(tmp_path)
+    run()
     folder = tmp_path / "runs" / "chain"
     files = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
     assert any(b"[EMAIL]" in content for content in files)
@@ -64,9 +69,15 @@ def test_a_chain_runs_whole_and_does_not_distil_again(tmp_path: Path) -> None:
     assert len(set(fingerprints.values())) == len(variants)
     assert served_bundles([folder]) == {"chain": str(folder / "bundles" / "int8")}
 
-    (folder / "stages" / "compress.json").unlink()  # as if it had been killed at its end
-    again = run(tmp_path)
-    assert "resumed at step" in again
+    # as if it had been killed after the last checkpoint of the student
+    (folder / "stages" / "compress.json").unlink()
+    for variant in ("distil", "onnx", "int8"):
+        shutil.rmtree(folder / "bundles" / variant)
+    caplog.clear()
+    run()
+    assert "drop_layers (1 of 4), already done" in caplog.messages
+    assert "distil (2 of 4)" in caplog.messages
+    assert any("resumed at step" in message for message in caplog.messages)
     for variant in variants:
         rewritten = Bundle.open(folder / "bundles" / variant)
         assert rewritten.weights_fingerprint == fingerprints[variant], variant

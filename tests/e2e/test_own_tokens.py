@@ -27,6 +27,7 @@ compress:
 TABLE = "bert.embeddings.word_embeddings.weight"
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(280)
 @pytest.mark.usefixtures("local_ray")

@@ -117,6 +117,7 @@ def test_a_worker_that_hangs_is_named_and_the_run_goes_on_when_it_does(
     assert steps == sorted(set(steps)), "no step was run again"
 
 
+@pytest.mark.slow  # of the joints alone: that it goes on is tested beside other resumptions
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.timeout(280)
