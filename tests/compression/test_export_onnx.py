@@ -3,10 +3,13 @@ from dataclasses import replace
 
 import onnx
 import pytest
+from transformers import LongformerConfig, LongformerForSequenceClassification
 
 from ray_sft.bundle import Bundle, BundleWriter
 from ray_sft.compression import ExportOnnx
 from ray_sft.core import CompressionError
+from ray_sft.tasks import SequenceClassification
+from tests.compression.conftest import LABELS, TEXTS, apply, write_bundle
 
 
 def with_config(bundle, folder, **changes) -> Bundle:
@@ -66,3 +69,27 @@ def test_attention_splits_its_heads_by_itself(classifier, tmp_path):
             wanted = config["num_attention_heads"]
             assert heads == {"q_num_heads": wanted, "kv_num_heads": wanted}
         assert "Transpose" not in {node.op_type for node in nodes}
+
+
+def test_an_encoder_that_cannot_be_traced_is_told_with_those_that_can(processor, tmp_path):
+    config = LongformerConfig(
+        vocab_size=len(processor),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        attention_window=[8],
+        num_labels=len(LABELS),
+        pad_token_id=processor.pad_token_id,
+    )
+    source = write_bundle(
+        tmp_path / "trained",
+        name="intent",
+        task=SequenceClassification(labels=LABELS),
+        model=LongformerForSequenceClassification(config),
+        processor=processor,
+        rows=[{"text": text} for text in TEXTS],
+    )
+    match = r"(?s)cannot trace LongformerForSequenceClassification: .*Families that it can: BERT"
+    with pytest.raises(CompressionError, match=match):
+        apply(ExportOnnx(), source, tmp_path / "onnx")
