@@ -5,10 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+import ray.tune
+from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
 from ray_sft.core import ConfigError
 from ray_sft.pipeline import Pipeline
+from ray_sft.ray_search import run_trials
 from ray_sft.recipe import load_recipe
 from ray_sft.resolve import check_recipe
 from ray_sft.run_folder import RunFolder
@@ -96,3 +99,38 @@ def test_a_space_with_a_value_that_no_recipe_takes_is_refused_before_training(
     with pytest.raises(ConfigError, match="the recipe has no tune"):
         run("tune=null")
     assert not (tmp_path / "runs" / "searched" / "tune").exists()
+
+
+class Silent(ray.tune.Callback):
+    pass
+
+
+def fail_above(config, *, job):
+    if config["place"] > job:
+        raise ValueError("too high")
+    ray.tune.report({"figure": config["place"]})
+
+
+@pytest.mark.slow
+def test_a_search_with_a_failed_trial_can_be_gone_on_with(tmp_path: Path):
+    def search_once():
+        return run_trials(
+            fail_above,
+            1,
+            folder=tmp_path,
+            name="search",
+            space={"place": ray.tune.randint(0, 4)},
+            metric="figure",
+            mode="max",
+            num_trials=3,
+            concurrent=1,
+            searcher=OptunaSearch(points_to_evaluate=[{"place": n} for n in (0, 3, 1)]),
+            callback=Silent(),
+        )
+
+    for _ in range(2):
+        results = search_once()
+        assert len(results) == 3
+        assert "too high" in str(results.errors[0])
+        assert len(results.errors) == 1
+        assert results.get_best_result().config == {"place": 1}
