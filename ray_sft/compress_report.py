@@ -58,12 +58,19 @@ def write_found(folder: Path, source: Bundle, found: Found) -> None:
 def show_found(console: Console, source: Bundle, found: Found) -> None:
     """What was tried as a table, the best first."""
     metric, _ = main_figure(source)
-    table = Table(title=f"{len(found.tried)} models, the best in {found.settings.target} first")
-    for name in _header(metric):
-        is_text = name in ("model", "")
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
+    title = f"{len(found.tried)} models, the best in {found.settings.target} first"
+    table = Table(
+        title=title, caption="* no other one is better in size, time and quality together"
+    )
+    table.add_column("model", min_width=20, overflow="fold")
+    shown = ("change", "MB", "smaller", "sooner", "faster")
+    for name in (metric.split("/")[-1], *shown):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in found.tried:
-        table.add_row(*_cells(one, found, metric))
+        name, figure, *others, remark = _cells(one, found, metric)
+        cells = dict(zip(_header(metric)[2:-1], others, strict=True))
+        words = f"{name} *" if one in found.front else f"{name}: {remark}" if remark else name
+        table.add_row(words, figure, *(cells[column] for column in shown))
     console.print(table)
 
 
@@ -131,7 +138,14 @@ def _plot(found: Found, metric: str) -> str:
     if finished:
         source = finished[0].reports[0]
         axes.scatter([source.p50_ms], [source.metrics[metric]], s=_AREA, color="C7", alpha=0.5)
-        axes.annotate(source.variant, (source.p50_ms, source.metrics[metric]))
+        axes.annotate(
+            source.variant,
+            (source.p50_ms, source.metrics[metric]),
+            (-14, 0),
+            textcoords="offset points",
+            horizontalalignment="right",
+            verticalalignment="center",
+        )
     axes.set_xscale("log")
     axes.set_xlabel("median time of one request (ms)")
     axes.set_ylabel(metric)

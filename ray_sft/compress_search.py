@@ -146,7 +146,7 @@ def search_smaller(
         examples_of=pipeline.eval_dirs(),
         bundles=bundles,
         results=folder / "tried" / judged[:12],
-        figures=frozenset(name.partition("/")[2] for name in source.manifest.metrics),
+        figures=frozenset(n.partition("/")[2] for n in source.manifest.metrics if "num_" not in n),
         # whatever the target, lest students that another search has made be timed anew
         num_threads=fastest(timings, alone=False).num_threads,
     )
