@@ -38,8 +38,8 @@ def publish(
     manifest = chosen.manifest.model_copy(
         update={"variant": path.name, "parent": source.fingerprint, "properties": properties}
     )
-    rows = {report.variant: card_row(report) for report in best.reports[:-1]}
-    rows[path.name] = card_row(best.reports[-1])
+    names = [source.manifest.variant, *(report.name for report in best.reports[1:-1]), path.name]
+    rows = {n: card_row(report) for n, report in zip(names, best.reports, strict=True)}
     sections = [
         "## How it was made",
         "",

@@ -101,7 +101,7 @@ def test_the_best_is_published_with_where_it_came_from(classifier, intents, tmp_
     made = Bundle.open(reports[-1].path)
     assert again.weights_fingerprint == made.weights_fingerprint
     card = (again.path / "README.md").read_text(encoding="utf-8")
-    for variant in ("trained", "onnx", "compressed"):
+    for variant in ("trained", "export_onnx", "compressed"):
         assert f"| {variant} |" in card
     exported = reports[1]
     change = exported.metrics["intent/accuracy"] - reports[0].metrics["intent/accuracy"]
