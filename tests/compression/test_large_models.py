@@ -20,8 +20,8 @@ from tests.compression.conftest import LABELS, TEXTS, apply, write_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-TIMES_THE_WEIGHTS = 4
-"""What export and quantization may hold in memory, measured: 3.1 and 2.8."""
+TIMES_THE_WEIGHTS = 5
+"""What export and quantization may hold in memory, measured: 3.1 and 4.0."""
 
 
 @contextmanager
