@@ -87,11 +87,11 @@ def told_shortfall(found: Found) -> str:
             f"as {nearest.candidate}: {nearest.gain(found.settings.target):.2f} times. Serve the "
             "source, or search for another target."
         )
-    missed = ", ".join(f"{name} by {amount:.4f}" for name, amount in nearest.misses.items())
     return (
         f"none of {len(found.tried)} models keeps the budget {budget}. The nearest "
-        f"({nearest.candidate}) misses {missed}; it is kept in '{nearest.reports[-1].path}'. Widen "
-        "--budget, train students longer (--epochs), or try more models (--trials)."
+        f"({nearest.candidate}) misses {nearest.spelled_misses}; it is kept in "
+        f"'{nearest.reports[-1].path}'. Widen --budget, train students longer "
+        "(--epochs), or try more models (--trials)."
     )
 
 
@@ -121,7 +121,7 @@ def _cells(one: Tried, found: Found, metric: str) -> list[str]:
 
 
 def _plot(found: Found, metric: str) -> str:
-    """Quality by time, the area of a mark being the size; what nothing beats is joined."""
+    """Quality by time, the area of a mark being the size; what nothing beats is filled."""
     plot, axes = new_axes(height=4.0)
     finished = [one for one in found.tried if one.is_finished]
     for one in finished:

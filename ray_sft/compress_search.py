@@ -438,8 +438,7 @@ def _summary(tried: Tried) -> str:
     if tried.note:
         return tried.note
     gains = ", ".join(f"{tried.gain(target):.2f} times in {target}" for target in get_args(Target))
-    missed = ", ".join(f"{name} by {amount:.4f}" for name, amount in tried.misses.items())
-    verdict = f"; misses the budget of {missed}" if missed else ""
+    verdict = f"; misses the budget of {tried.spelled_misses}" if tried.misses else ""
     return f"{_figures(tried.reports[-1])}; {gains}{verdict}"
 
 

@@ -66,11 +66,6 @@ class Candidate(Config):
         """Its name among all others."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether it has to be distilled."""
-        return bool(self.layers or self.heads_cut or self.neurons_cut)
-
     def passes(self, *, epochs: int, steps: int) -> tuple[AnyPass, ...]:
         """The chain that makes it; students are distilled for so many epochs or steps."""
         passes: list[AnyPass] = []

@@ -63,6 +63,11 @@ class Tried(Config):
         return _MISSED - min(math.fabs(_MISSED), self.worst_miss / max(least, _LEAST_BUDGET))
 
     @property
+    def spelled_misses(self) -> str:
+        """Such as ``intent/accuracy by 0.0120``."""
+        return ", ".join(f"{name} by {amount:.4f}" for name, amount in self.misses.items())
+
+    @property
     def worst_miss(self) -> float:
         """The largest amount by which a figure misses the budget."""
         return max(self.misses.values(), default=0.0)

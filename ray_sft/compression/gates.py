@@ -18,6 +18,7 @@ __all__ = [
     "check_operators",
     "check_parity",
     "check_speedup",
+    "figures_meant",
     "logit_difference",
 ]
 
@@ -119,7 +120,7 @@ def check_budget_names(tasks: Mapping[str, Task], budget: Mapping[str, float]) -
         f"{name}/{metric}" for name, task in tasks.items() for metric in task.metrics().compute()
     ]
     for name in budget:
-        if not _matching(known, name):
+        if not figures_meant(known, name):
             raise CompressionError(
                 f"compress.budget names '{name}', which no task reports "
                 f"(there are: {', '.join(sorted(metric.split('/')[-1] for metric in known))})."
@@ -132,7 +133,7 @@ def check_budget(
     """Raises CompressionError where a figure has changed by more than its budget allows."""
     for metric in budget_misses(source, found, budget):
         change = found[metric] - source[metric]
-        name = next(name for name in budget if _matching([metric], name))
+        name = next(name for name in budget if figures_meant([metric], name))
         raise CompressionError(
             f"{kind}: {metric} went from {source[metric]:.4f} to {found[metric]:.4f}, a change of "
             f"{change:+.4f}; the budget is {budget[name]:+g}. Widen compress.budget.{name}, or "
@@ -149,7 +150,7 @@ def budget_misses(
     """
     misses = {}
     for name, allowed in budget.items():
-        for metric in _matching(found, name):
+        for metric in figures_meant(found, name):
             change = found[metric] - source[metric]
             if not np.isfinite(change):
                 misses[metric] = np.inf
@@ -169,6 +170,6 @@ def check_speedup(kind: str, speedup: float, least: float) -> None:
         )
 
 
-def _matching(metrics: Mapping[str, float] | Sequence[str], name: str) -> list[str]:
+def figures_meant(metrics: Mapping[str, float] | Sequence[str], name: str) -> list[str]:
     """Metrics that a budget's name stands for: ``task/metric``, or the metric of every task."""
     return [metric for metric in metrics if name in (metric, metric.split("/")[-1])]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ray_sft.bundle import Bundle, BundleWriter
 from ray_sft.compression.front import Tried
+from ray_sft.compression.gates import figures_meant
 from ray_sft.compression.kernels import KernelTiming
 from ray_sft.compression.record import card_row
 from ray_sft.evaluation import markdown_table, model_card
@@ -62,11 +63,8 @@ def publish(
 def _gates(best: Tried, budget: Mapping[str, float]) -> list[str]:
     """A table of what was found at each step: differences of logits, and changes of figures."""
     source, *steps = best.reports
-    metrics = [
-        metric
-        for metric in source.metrics
-        if any(name in (metric, metric.split("/")[-1]) for name in budget)
-    ]
+    meant = {metric for name in budget for metric in figures_meant(source.metrics, name)}
+    metrics = [metric for metric in source.metrics if metric in meant]
     header = ["step", "logits from the source's", "in a batch", "with a cache", *metrics]
     rows = [
         [

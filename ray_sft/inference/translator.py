@@ -119,20 +119,22 @@ class Translator:
             if sampling is not None and sampling.temperature > 0:
                 assert seeds is not None, "drawing needs seeds"
                 noise = self.noise([seeds[place] for place in chosen], sampling)
-            written = self._run([usable[place] for place in chosen], noise)
+            written = self.run([usable[place] for place in chosen], noise)
             for place, one in zip(chosen, written, strict=True):
                 answers[place] = one.text if one.is_whole else ""
         return answers
-
-    def run(self, examples: Sequence[Example]) -> list[Written]:
-        """The likeliest translation of each of some texts, as far as it goes, from one batch."""
-        return self._run(examples, None)
 
     def noise(self, seeds: Sequence[int], sampling: Sampling) -> LogitsProcessor:
         """What makes the best token of every row of a batch a drawn one."""
         return _Noise(seeds, sampling)
 
-    def _run(self, examples: Sequence[Example], noise: LogitsProcessor | None) -> list[Written]:
+    def run(
+        self, examples: Sequence[Example], noise: LogitsProcessor | None = None
+    ) -> list[Written]:
+        """The translation of each of some texts, as far as it goes, from one batch.
+
+        The likeliest one, or with `noise` a drawn one.
+        """
         batch = self.task.collate(examples, self.processor)
         limits = [_LONGER * example.length + _SPARE for example in examples]
         found = self._generate(batch, max(limits), [] if noise is None else [noise])
