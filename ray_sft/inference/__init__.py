@@ -8,11 +8,15 @@ Example:
 
 from ray_sft.inference.batches import plan_batches
 from ray_sft.inference.generate import generate
-from ray_sft.inference.generation import EngineBusy, GenerationEngine
-from ray_sft.inference.generation_stream import (
+from ray_sft.inference.generation import (
+    Constraint,
+    EngineBusy,
     GenerationChunk,
+    GenerationEngine,
     GenerationRequest,
     GenerationStream,
+    SlotDecoder,
+    TokenScore,
 )
 from ray_sft.inference.predictor import Predictor
 from ray_sft.inference.runners import (
@@ -24,11 +28,11 @@ from ray_sft.inference.runners import (
 )
 from ray_sft.inference.samples import check_samples, record_samples
 from ray_sft.inference.seq2seq import DECODER, ENCODER, Seq2SeqRunner, cached_names
-from ray_sft.inference.slots import SlotDecoder
 
 __all__ = [
     "DECODER",
     "ENCODER",
+    "Constraint",
     "EngineBusy",
     "GenerationChunk",
     "GenerationEngine",
@@ -39,6 +43,7 @@ __all__ = [
     "Predictor",
     "Seq2SeqRunner",
     "SlotDecoder",
+    "TokenScore",
     "TorchRunner",
     "cached_names",
     "check_samples",

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from ray_sft.bundle import Bundle
-from ray_sft.inference.generation import GenerationEngine
-from ray_sft.inference.generation_stream import GenerationRequest
+from ray_sft.inference.generation import GenerationEngine, GenerationRequest
 from ray_sft.tasks.causal_language_model import Message, encode_prompt
 
 __all__ = ["generate"]

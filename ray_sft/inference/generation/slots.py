@@ -79,6 +79,18 @@ class SlotDecoder:
         """Empties a slot."""
         self.lengths[slot] = 0
 
+    def copy_out(self, slot: int, num_tokens: int) -> tuple[Array, ...]:
+        """Keys and values of a slot's first tokens, each (heads, tokens, head_size)."""
+        assert num_tokens <= self.lengths[slot]
+        return tuple(array[slot, :, :num_tokens].copy() for array in self._cache.values())
+
+    def copy_in(self, slot: int, state: tuple[Array, ...], num_tokens: int) -> None:
+        """Fills an empty slot with the first ``num_tokens`` of what `copy_out` gave."""
+        assert self.lengths[slot] == 0
+        for array, part in zip(self._cache.values(), state, strict=True):
+            array[slot, :, :num_tokens] = part[:, :num_tokens]
+        self.lengths[slot] = num_tokens
+
     def _run(self, first_slot: int, ids: Array, mask: Array) -> Array:
         logits = np.empty((*ids.shape, self.vocab_size), dtype=np.float32)
         binding = self._binding(first_slot, len(ids))

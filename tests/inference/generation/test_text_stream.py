@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ray_sft.inference.text_stream import TextStream
+from ray_sft.inference.generation.text_stream import TextStream
 
 WILD = "naïve café — 转账还没有到账 \U0001f600\U0001f468‍\U0001f469‍\U0001f467 e\u0301 done"
 

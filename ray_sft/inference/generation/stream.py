@@ -5,40 +5,10 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
 
-__all__ = ["GenerationChunk", "GenerationRequest", "GenerationStream"]
+from ray_sft.inference.generation.request import GenerationChunk
 
-
-@dataclass(frozen=True, slots=True)
-class GenerationRequest:
-    """A prompt and how to continue it."""
-
-    prompt_ids: tuple[int, ...]
-    max_tokens: int
-    """At least 1; the model's context may end the reply before."""
-    temperature: float = 0.0
-    """0: always the most probable token."""
-    top_k: int = 0
-    """Draw from this many tokens; 0: from all."""
-    top_p: float = 1.0
-    """Draw from the fewest tokens whose probability reaches this, above 0 and at most 1."""
-    seed: int = 0
-    """Equal requests of equal seed have equal answers, whatever else the engine does."""
-    stop: tuple[str, ...] = ()
-    """The reply ends before the first of these."""
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationChunk:
-    """Newly finished characters of a reply."""
-
-    text: str
-    num_tokens: int
-    """Tokens generated so far, the end-of-sequence token included: the last chunk has the total."""
-    finish_reason: Literal["stop", "length"] | None
-    """Set on the last chunk: an end (of sequence, or a stop string), or a limit."""
+__all__ = ["GenerationStream"]
 
 
 class GenerationStream:

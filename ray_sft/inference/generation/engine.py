@@ -9,20 +9,17 @@ import itertools
 import logging
 import threading
 from collections import deque
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from ray_sft.bundle import Bundle
-from ray_sft.core import DataError, ServeError
-from ray_sft.inference.generation_stream import (
-    GenerationChunk,
-    GenerationRequest,
-    GenerationStream,
-)
-from ray_sft.inference.sampling import sample_token
-from ray_sft.inference.slots import SlotDecoder
-from ray_sft.inference.text_stream import TextStream
+from ray_sft.core import ServeError
+from ray_sft.inference.generation.constraints import ConstraintCompiler
+from ray_sft.inference.generation.job import Job
+from ray_sft.inference.generation.prefixes import PrefixCache
+from ray_sft.inference.generation.request import GenerationRequest
+from ray_sft.inference.generation.slots import SlotDecoder
+from ray_sft.inference.generation.stream import GenerationStream
 from ray_sft.models import load_processor
 from ray_sft.tasks import Array
 
@@ -38,23 +35,6 @@ class EngineBusy(ServeError):  # noqa: N818 - a state, not a fault
     """The engine's queue is full; try again later."""
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
-    """One request on its way through the engine."""
-
-    request: GenerationRequest
-    stream: GenerationStream
-    text: TextStream
-    rng: np.random.Generator
-    number: int
-    num_read: int = 0
-    generated: list[int] = field(default_factory=list)
-
-    @property
-    def is_reading(self) -> bool:
-        return self.num_read < len(self.request.prompt_ids)
-
-
 class GenerationEngine:
     """Answers generation requests with a decoder bundle in ONNX format."""
 
@@ -66,12 +46,14 @@ class GenerationEngine:
         num_threads: int = 1,
         max_queued: int = 64,
         max_length: int = 4096,
+        max_cached_tokens: int = 4096,
         spinning: bool = True,
     ) -> None:
         """Loads ``bundle`` and starts the thread.
 
         At most ``num_slots`` requests run at a time and ``max_queued`` wait. Prompt and reply
         together have at most ``max_length`` tokens, or the model's context if that is shorter.
+        Keys and values of ``max_cached_tokens`` tokens are kept for prompts that begin alike.
 
         Raises:
             BundleError: the bundle holds no decoder graph.
@@ -87,9 +69,13 @@ class GenerationEngine:
         )
         self.processor = load_processor(bundle.processor_dir)
         self._eos = self._decoder.eos_token_ids | {self.processor.eos_token_id}
+        self.constraints = ConstraintCompiler(
+            self.processor, vocab_size=self._decoder.vocab_size, eos_token_ids=self._eos
+        )
+        self._prefixes = PrefixCache(max_cached_tokens)
         self._max_queued = max_queued
-        self._queue: deque[_Job] = deque()
-        self._slots: list[_Job | None] = [None] * num_slots
+        self._queue: deque[Job] = deque()
+        self._slots: list[Job | None] = [None] * num_slots
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._is_closed = False
@@ -112,21 +98,30 @@ class GenerationEngine:
         """Requests that wait for a slot."""
         return len(self._queue)
 
+    @property
+    def num_cached_tokens(self) -> int:
+        """Tokens whose keys and values are kept."""
+        return self._prefixes.num_tokens
+
     def submit(self, request: GenerationRequest) -> GenerationStream:
         """Puts a request into the queue; its reply arrives in the stream.
+
+        A constraint is compiled here, which may take a tenth of a second: not for an event loop.
 
         Raises:
             DataError: the prompt is empty or too long, or the request is malformed.
             EngineBusy: the queue is full.
             ServeError: the engine has failed or was closed.
         """
-        self._check(request)
-        job = _Job(
+        request.check(max_length=self.max_length, vocab_size=self._decoder.vocab_size)
+        constraint = request.constraint
+        job = Job(
             request,
-            GenerationStream(),
-            TextStream(self.processor, stop=request.stop),
-            np.random.default_rng(request.seed),
-            next(self._numbers),
+            self.processor,
+            number=next(self._numbers),
+            max_length=self.max_length,
+            eos=self._eos,
+            matcher=None if constraint is None else self.constraints.matcher(constraint),
         )
         with self._changed:
             if self._is_closed:
@@ -147,25 +142,6 @@ class GenerationEngine:
             self._changed.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
-
-    def _check(self, request: GenerationRequest) -> None:
-        num_tokens, limit = len(request.prompt_ids), self.max_length - 1
-        if not 1 <= num_tokens <= limit:
-            raise DataError(
-                f"the prompt has {num_tokens} tokens; this model takes 1 to {limit}, since prompt "
-                f"and reply share {self.max_length}. Shorten the conversation."
-            )
-        if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < self._decoder.vocab_size:
-            raise DataError(f"a prompt token is outside 0 to {self._decoder.vocab_size - 1}.")
-        if request.max_tokens < 1:
-            raise DataError(f"max_tokens is {request.max_tokens}; it must be at least 1.")
-        if not request.temperature >= 0.0 or not 0.0 < request.top_p <= 1.0 or request.top_k < 0:
-            raise DataError(
-                f"temperature ({request.temperature}) and top_k ({request.top_k}) must not be "
-                f"negative, top_p ({request.top_p}) must be above 0 and at most 1."
-            )
-        if "" in request.stop:
-            raise DataError("a stop string is empty. Leave it out.")
 
     def _serve(self) -> None:
         try:
@@ -205,11 +181,31 @@ class GenerationEngine:
                 self._free(slot)
 
     def _admit(self) -> None:
+        taken: list[tuple[int, Job]] = []
         with self._changed:
             self._queue = deque(job for job in self._queue if not job.stream.is_cancelled)
             for slot, job in enumerate(self._slots):
                 if job is None and self._queue:
-                    self._slots[slot] = self._queue.popleft()
+                    taken.append((slot, self._queue.popleft()))
+        for slot, job in taken:
+            self._slots[slot] = job
+            self._reuse_prefix(slot, job)
+
+    def _reuse_prefix(self, slot: int, job: Job) -> None:
+        """Copies in what is known of the prompt, so that only the rest is read."""
+        request = job.request
+        num, state = self._prefixes.find(request.prompt_ids, scope=request.scope)
+        if num:
+            self._decoder.copy_in(slot, state, num)
+            job.num_read = job.num_cached = num
+
+    def _keep_prefix(self, slot: int, job: Job) -> None:
+        """Keeps what the slot has read and written, where later prompts may begin with it."""
+        request = job.request
+        tokens = [*request.prompt_ids, *job.generated[:-1]]  # the last token was not read
+        if self._prefixes.wants(tokens, scope=request.scope):
+            state = self._decoder.copy_out(slot, len(tokens))
+            self._prefixes.keep(tokens, state, scope=request.scope)
 
     def _read_prompt(self) -> None:
         """Reads the next piece of the prompt that has waited longest."""
@@ -221,6 +217,7 @@ class GenerationEngine:
         logits = self._decoder.prefill(slot, np.asarray(piece, dtype=np.int64))
         job.num_read += len(piece)
         if not job.is_reading:
+            self._keep_prefix(slot, job)
             self._advance(slot, job, logits)
 
     def _step(self) -> None:
@@ -236,39 +233,15 @@ class GenerationEngine:
         for slot, job in live:
             self._advance(slot, job, logits[slot])
 
-    def _advance(self, slot: int, job: _Job, logits: Array) -> None:
-        """Draws the next token of a request and hands on what it makes final."""
-        request = job.request
+    def _advance(self, slot: int, job: Job, logits: Array) -> None:
+        """Goes on by a token; a request that has ended, or failed by itself, frees its slot."""
         try:
-            token = sample_token(
-                logits,
-                job.rng,
-                temperature=request.temperature,
-                top_k=request.top_k,
-                top_p=request.top_p,
-            )
-        except ServeError as error:  # fails alone
+            if job.advance(logits):
+                return
+            self._keep_prefix(slot, job)
+        except ServeError as error:
             job.stream.close(error)
-            self._free(slot)
-            return
-        job.generated.append(token)
-        is_eos = token in self._eos
-        text = "" if is_eos else job.text.push(token)
-        num_tokens = len(job.generated)
-        is_full = num_tokens >= min(request.max_tokens, self.max_length - len(request.prompt_ids))
-        if (is_eos or is_full) and not job.text.stopped:
-            text += job.text.finish()
-        if is_eos or job.text.stopped:
-            self._finish(slot, job, GenerationChunk(text, num_tokens, "stop"))
-        elif is_full:
-            self._finish(slot, job, GenerationChunk(text, num_tokens, "length"))
-        elif text:
-            job.stream.put(GenerationChunk(text, num_tokens, None))
-
-    def _finish(self, slot: int, job: _Job, chunk: GenerationChunk) -> None:
         self._free(slot)
-        job.stream.put(chunk)
-        job.stream.close()
 
     def _free(self, slot: int) -> None:
         self._slots[slot] = None

@@ -1,4 +1,5 @@
 import asyncio
+import re
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from ray_sft.core import BundleError, DataError, ServeError
 from ray_sft.inference import (
+    Constraint,
     EngineBusy,
     GenerationEngine,
     GenerationRequest,
@@ -130,6 +132,9 @@ def test_prompt_and_reply_share_the_context(onnx_decoder, prompts):
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
+        ({"top_scores": 100_000}, "top_scores is 100000"),
+        ({"constraint": Constraint("regex", "(")}, "regular expression"),
         ({"stop": ("x", "")}, "stop string is empty"),
     ],
 )
@@ -206,3 +211,103 @@ def test_generate_answers_a_conversation(onnx_decoder, engine):
     messages = [Message(role="user", content="Where is my parcel?")]
     prompt = tuple(encode_prompt(messages, engine.processor))
     assert generate(onnx_decoder, messages, max_tokens=NUM_TOKENS) == reply(engine, prompt)
+
+
+def test_a_shared_beginning_is_read_once_and_changes_nothing(onnx_decoder, prompts):
+    system = prompts[1][:100]
+    asked = [(*system, *prompt[:20]) for prompt in prompts]
+    cold = GenerationEngine(onnx_decoder, num_slots=2, max_cached_tokens=0)
+    warm = GenerationEngine(onnx_decoder, num_slots=2)
+    try:
+        expected = [reply(cold, prompt) for prompt in asked]
+        first = list(warm.submit(GenerationRequest(asked[0], NUM_TOKENS)))
+        assert first[-1].num_cached == 0
+        streams = [warm.submit(GenerationRequest(prompt, NUM_TOKENS)) for prompt in asked]
+        chunks = [list(stream) for stream in streams]
+        assert ["".join(chunk.text for chunk in one) for one in chunks] == expected
+        assert all(one[-1].num_cached >= len(system) for one in chunks)
+        assert warm.num_cached_tokens > len(system)
+        assert cold.num_cached_tokens == 0
+    finally:
+        cold.close()
+        warm.close()
+
+
+def test_the_next_turn_reads_only_what_is_new(engine, prompts):
+    first = GenerationRequest(prompts[5], 30, temperature=1.0, seed=3, top_scores=0)
+    chunks = list(engine.submit(first))
+    reply_ids = [score.token for chunk in chunks for score in chunk.scores]
+    second = (*prompts[5], *reply_ids, *prompts[0])
+    *_, last = engine.submit(GenerationRequest(second, 4))
+    unread = 1 if chunks[-1].finish_reason == "length" else 0  # the last token drawn
+    assert last.num_cached == len(prompts[5]) + len(reply_ids) - unread
+
+
+def test_a_beginning_is_not_shared_between_scopes(engine, prompts):
+    list(engine.submit(GenerationRequest(prompts[6], 2, scope="one")))
+    *_, last = engine.submit(GenerationRequest(prompts[6], 2, scope="other"))
+    assert last.num_cached == 0
+    *_, last = engine.submit(GenerationRequest(prompts[6], 2, scope="one"))
+    assert last.num_cached == len(prompts[6]) - 1
+
+
+def test_the_memory_of_beginnings_is_bounded(onnx_decoder, prompts):
+    engine = GenerationEngine(onnx_decoder, num_slots=2, max_cached_tokens=100)
+    try:
+        for prompt in prompts * 2:
+            reply(engine, prompt)
+            assert engine.num_cached_tokens <= 100
+    finally:
+        engine.close()
+
+
+def test_scores_are_those_of_the_model_in_torch(decoder, engine, processor, prompts):
+    prompt = prompts[2]
+    chunks = list(engine.submit(GenerationRequest(prompt, 12, top_scores=3)))
+    scores = [score for chunk in chunks for score in chunk.scores]
+    tokens = [score.token for score in scores]
+    model = load_model(str(decoder.model_dir), decoder.task, processor=processor).eval()
+    with torch.no_grad(), torch_threads(1):
+        logits = model(torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
+    expected = torch.log_softmax(logits.float(), dim=-1)
+    for score, row in zip(scores, expected, strict=True):
+        assert score.log_probability == pytest.approx(float(row[score.token]), abs=1e-4)
+        best = torch.topk(row, 3)
+        assert [token for token, _ in score.top] == best.indices.tolist()
+        assert score.top[0][0] == score.token  # greedy
+    assert processor.decode(tokens) == "".join(chunk.text for chunk in chunks)
+
+
+def test_a_penalty_keeps_tokens_from_coming_back(engine, prompts):
+    free = list(engine.submit(GenerationRequest(prompts[0], NUM_TOKENS, top_scores=0)))
+    held = list(
+        engine.submit(
+            GenerationRequest(prompts[0], NUM_TOKENS, top_scores=0, presence_penalty=1000.0)
+        )
+    )
+    free_ids, held_ids = (
+        [score.token for chunk in chunks for score in chunk.scores] for chunks in (free, held)
+    )
+    assert len(set(free_ids)) < len(free_ids)
+    assert len(set(held_ids)) == len(held_ids)
+
+
+def test_constrained_and_free_replies_run_together(engine, prompts):
+    constraint = Constraint("regex", "[a-f]{3}-[0-9]{2}")
+    alone = reply(engine, prompts[0])
+    streams = [
+        engine.submit(GenerationRequest(prompt, NUM_TOKENS, temperature=1.0, constraint=constraint))
+        for prompt in prompts[:3]
+    ]
+    free = engine.submit(GenerationRequest(prompts[0], NUM_TOKENS))
+    for stream in streams:
+        chunks = list(stream)
+        assert re.fullmatch("[a-f]{3}-[0-9]{2}", "".join(chunk.text for chunk in chunks))
+        assert chunks[-1].finish_reason == "stop"
+    assert read(free) == alone
+
+
+def test_a_limit_may_cut_a_constrained_reply(engine, prompts):
+    constraint = Constraint("regex", "[a-f]{30}")
+    chunks = list(engine.submit(GenerationRequest(prompts[0], 3, constraint=constraint)))
+    assert chunks[-1].finish_reason == "length"
