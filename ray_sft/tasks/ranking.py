@@ -154,7 +154,8 @@ class Ranking(Task):
         label = _label(row)
         if label is None:
             return Rejected(f"label '{row['label']}' is neither 0 nor 1")
-        read = [text for text in history if text.strip()][len(history) - self.max_history :]
+        texts = [text for text in history if text.strip()]
+        read = texts[max(0, len(texts) - self.max_history) :]
         pieces = token_ids([*read, candidate], processor, add_special_tokens=False)
         ids, truncated = self._join(pieces, processor)
         arrays: dict[str, Array] = {"input_ids": np.asarray(ids, dtype=np.int32)}
