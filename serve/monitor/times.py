@@ -23,9 +23,10 @@ def parse_time(value: object) -> int:
         raise _problem("a time is ISO 8601 text or epoch seconds")
     if isinstance(value, str):
         return _within(_from_text(value))
-    if not math.isfinite(value):
+    time_ms = value * 1000
+    if isinstance(time_ms, float) and not math.isfinite(time_ms):
         raise _problem("a time is a finite number of seconds")
-    return _within(round(value * 1000))
+    return _within(round(time_ms))
 
 
 def parse_query_time(text: str) -> int:
