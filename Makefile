@@ -10,7 +10,7 @@ export DS_BUILD_OPS := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu lint format bench system-deps clean
+.PHONY: help demo test test-slow test-gpu lint scan audit format bench system-deps clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Run everything on the samples, serve it, open the page (CHECK=1: end by itself)
 	@$(BIN)/ray-sft demo $(if $(filter-out 0,$(CHECK)),--check)
 
-test: lint ## Lint, check types and floors, run the tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(if $(CI),--expected-skips=tests/expected_skips.txt)
+test: lint scan ## Lint, check types and floors, look for secrets, run the tests
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadgroup $(if $(CI),--expected-skips=tests/expected_skips.txt)
 
 test-slow: $(STAMP) ## Run the tests that take over two minutes
 	$(BIN)/python -m pytest -m "slow and not gpu" --timeout=2400
@@ -50,6 +50,20 @@ lint: $(STAMP) ## Check format, style, types, floors and spelling; change nothin
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+scan: $(STAMP) ## Look for secrets in the tracked files
+	@! git grep -nE 'rsft-[A-Za-z0-9_-]{43}' || { echo "scan: a file holds an API key." >&2; exit 1; }
+	@baseline=$$(mktemp) && cp .secrets.baseline $$baseline && \
+	  { $(BIN)/detect-secrets-hook --no-verify --baseline $$baseline $$(git ls-files ':!.secrets.baseline'); \
+	    status=$$?; }; \
+	rm -f $$baseline; test $$status = 0 || test $$status = 3 || exit 1  # 3: known ones have moved
+
+audit: $(STAMP) ## Ask pypi.org which pinned packages have known holes (needs the network)
+	@test -x .venv/audit/bin/pip-audit || { $(BIN)/python -m venv .venv/audit \
+	  && .venv/audit/bin/pip install --quiet pip-audit==2.10.1; }
+	@.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off \
+	  -r constraints.txt || { echo "audit: a package has a known hole, or pypi.org could not be asked \
+	  (see above)." >&2; exit 1; }
 
 format: $(STAMP) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff format .

@@ -3,11 +3,11 @@
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
-from apps.client import ServiceClient
+from apps.client import AsyncClient
 from apps.conversation import Exchange, Mode, stream_answer
 from apps.phrases import ServicePhrases
 from apps.replies.assistant import Intent
-from apps.replies.models import Classification, LabelScore
+from apps.replies.texts import Classification, LabelScore
 from apps.views.fragments import readable
 from apps.watch import Offer
 
@@ -26,7 +26,7 @@ class Subject:
 
 
 async def answer(
-    client: ServiceClient,
+    client: AsyncClient,
     offer: Offer,
     exchanges: Sequence[Exchange],
     *,
@@ -58,7 +58,7 @@ async def answer(
         yield replace(current, note=phrases.nothing_written), None
 
 
-async def _subject(client: ServiceClient, offer: Offer, exchange: Exchange) -> Subject:
+async def _subject(client: AsyncClient, offer: Offer, exchange: Exchange) -> Subject:
     if offer.classifier is None:
         return Subject(None, is_sought=False)
     return Subject(

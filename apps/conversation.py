@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from apps.client import Message, ServiceClient, ServiceError
+from apps.client import AsyncClient, Message, ServiceError
 from apps.replies.assistant import Answer, Document
 
 __all__ = ["Exchange", "Mode", "changed", "stream_answer"]
@@ -40,7 +40,7 @@ def changed(exchanges: Sequence[Exchange], index: int, exchange: Exchange) -> li
 
 
 async def stream_answer(
-    client: ServiceClient, model: str, exchanges: Sequence[Exchange]
+    client: AsyncClient, model: str, exchanges: Sequence[Exchange]
 ) -> AsyncIterator[str]:
     """The answer to the last exchange, piece by piece.
 
@@ -52,8 +52,10 @@ async def stream_answer(
     turns = _turns(exchanges)
     while True:
         try:
-            async for piece in client.chat(turns, model=model):
-                yield piece
+            async with client.stream_chat(turns, model=model) as pieces:
+                async for piece in pieces:
+                    if piece.text:
+                        yield piece.text
             return
         except ServiceError as error:
             if error.code != "context_length_exceeded" or len(turns) == 1:

@@ -9,13 +9,13 @@ from typing import Any
 import gradio as gr
 
 from apps.answering import Subject, answer
-from apps.client import ServiceClient, ServiceError
+from apps.client import AsyncClient, ServiceError
 from apps.client.assistant import Verdict
 from apps.conversation import Exchange, Mode, changed
 from apps.layouts.customer_service import ServiceLayout, lay_out_customer_service, mode_choices
 from apps.layouts.shell import ShellLayout
 from apps.phrases import Phrases
-from apps.replies.models import Classification
+from apps.replies.texts import Classification
 from apps.turn import Turn
 from apps.views.actions import event_value
 from apps.views.conversation import conversation_log
@@ -31,7 +31,7 @@ _UPDATE = dict[Any, Any]
 
 
 def place_customer_service(
-    shell: ShellLayout, phrases: dict[str, Phrases], client: ServiceClient, watch: ServiceWatch
+    shell: ShellLayout, phrases: dict[str, Phrases], client: AsyncClient, watch: ServiceWatch
 ) -> None:
     """Puts the page into the tab that is open in Gradio's context."""
     first = next(iter(phrases.values()))
@@ -47,7 +47,7 @@ class _Events:
         page: ServiceLayout,
         shell: ShellLayout,
         phrases: dict[str, Phrases],
-        client: ServiceClient,
+        client: AsyncClient,
         watch: ServiceWatch,
     ) -> None:
         self._page = page

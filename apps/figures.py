@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from apps.client.monitor import MonitorClient
+from apps.client.monitor import AsyncMonitorClient
 from apps.desk import Desk
 from apps.replies.monitor import Alert, Items, Topic, Windows
 
@@ -22,7 +22,7 @@ class Figures:
     items: Items | None = None
 
 
-async def fetch_figures(monitor: MonitorClient, desk: Desk) -> Figures | None:
+async def fetch_figures(monitor: AsyncMonitorClient, desk: Desk) -> Figures | None:
     """Everything that is shown; None where nothing has changed since it was drawn.
 
     Raises:
@@ -42,7 +42,7 @@ async def fetch_figures(monitor: MonitorClient, desk: Desk) -> Figures | None:
     return Figures(topics, alerts, topic, windows, items)
 
 
-async def fetch_items(monitor: MonitorClient, desk: Desk) -> Items:
+async def fetch_items(monitor: AsyncMonitorClient, desk: Desk) -> Items:
     """The items after those that are shown.
 
     Raises:
@@ -51,7 +51,9 @@ async def fetch_items(monitor: MonitorClient, desk: Desk) -> Items:
     return await _items(monitor, desk, desk.topic, cursor=desk.cursor)
 
 
-async def _items(monitor: MonitorClient, desk: Desk, topic: str, *, cursor: str | None) -> Items:
+async def _items(
+    monitor: AsyncMonitorClient, desk: Desk, topic: str, *, cursor: str | None
+) -> Items:
     return await monitor.items(
         topic,
         since=desk.span.start if desk.span else None,

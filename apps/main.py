@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from apps.client import ServiceClient
+from apps.client import AsyncClient, RetryPolicy
 
 __all__ = ["build_page_app", "launch"]
 
@@ -30,6 +30,8 @@ _HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 ]
+_PATIENCE = RetryPolicy(longest_wait_s=2.0)
+"""Who looks at a page would rather read that the service is busy than wait for it."""
 _CLOSES_WITHIN_S = 3
 """Every open page holds a stream that never ends by itself."""
 
@@ -38,11 +40,15 @@ def launch(*, service_url: str, api_key: str, host: str = "127.0.0.1", port: int
     """Serves the pages until SIGINT or SIGTERM.
 
     Raises:
-        SystemExit: the address cannot be listened on; the message says what to do.
+        SystemExit: the address cannot be listened on, or the service's URL or key is none; the
+            message says what to do.
     """
     listener = _listen(host, port)
     with listener:
-        app = build_page_app(service_url=service_url, api_key=api_key)
+        try:
+            app = build_page_app(service_url=service_url, api_key=api_key)
+        except ValueError as error:
+            raise SystemExit(f"error: {error}") from None
         shown = f"[{host}]" if ":" in host else host
         logger.info("pages at http://%s:%d, asking the service at %s", shown, port, service_url)
         config = uvicorn.Config(
@@ -53,7 +59,11 @@ def launch(*, service_url: str, api_key: str, host: str = "127.0.0.1", port: int
 
 
 def build_page_app(*, service_url: str, api_key: str) -> ASGIApp:
-    """The pages as an ASGI application; ``api_key`` stays on this side."""
+    """The pages as an ASGI application; ``api_key`` stays on this side.
+
+    Raises:
+        ValueError: ``service_url`` or ``api_key`` is none.
+    """
     # before the import: Gradio reads them when it is loaded
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -62,7 +72,7 @@ def build_page_app(*, service_url: str, api_key: str) -> ASGIApp:
     from apps.pages import build_pages
     from apps.theme import build_theme, page_css
 
-    client = ServiceClient(service_url, api_key=api_key)
+    client = AsyncClient(service_url, api_key=api_key, retry=_PATIENCE)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

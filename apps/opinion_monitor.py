@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.client import ServiceClient, ServiceError
+from apps.client import AsyncClient, ServiceError
 from apps.desk import Desk, Span
 from apps.figures import Figures, fetch_figures, fetch_items
 from apps.layouts.opinion_monitor import (
@@ -29,7 +29,7 @@ _UPDATE = dict[Any, Any]
 
 
 def place_opinion_monitor(
-    shell: ShellLayout, phrases: dict[str, Phrases], client: ServiceClient, watch: ServiceWatch
+    shell: ShellLayout, phrases: dict[str, Phrases], client: AsyncClient, watch: ServiceWatch
 ) -> None:
     """Puts the page into the tab that is open in Gradio's context."""
     first = next(iter(phrases.values()))
@@ -46,7 +46,7 @@ class _Events:
         page: MonitorLayout,
         shell: ShellLayout,
         phrases: dict[str, Phrases],
-        client: ServiceClient,
+        client: AsyncClient,
         watch: ServiceWatch,
     ) -> None:
         self._page = page

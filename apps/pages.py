@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.client import ServiceClient
+from apps.client import AsyncClient
 from apps.customer_service import place_customer_service
 from apps.layouts.shell import PAGE_IDS, ShellLayout, lay_out_shell, page_words
 from apps.opinion_monitor import place_opinion_monitor
@@ -35,7 +35,7 @@ _OPENED = """(page, language) => {
 _UPDATE = dict[Any, Any]
 
 
-def build_pages(client: ServiceClient) -> gr.Blocks:
+def build_pages(client: AsyncClient) -> gr.Blocks:
     """The pages as Gradio blocks, not yet served; they ask the service of ``client``."""
     phrases = load_phrases()
     first = next(iter(phrases.values()))

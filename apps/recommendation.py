@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import gradio as gr
 
-from apps.client import ServiceClient, ServiceError
+from apps.client import AsyncClient, ServiceError
 from apps.client.recommend import EventKind
 from apps.layouts.recommendation import RecommendLayout, lay_out_recommendation
 from apps.layouts.shell import ShellLayout
@@ -29,7 +29,7 @@ _Done = Mapping[str, tuple[PastEvent, ...]]
 
 
 def place_recommendation(
-    shell: ShellLayout, phrases: dict[str, Phrases], client: ServiceClient, watch: ServiceWatch
+    shell: ShellLayout, phrases: dict[str, Phrases], client: AsyncClient, watch: ServiceWatch
 ) -> None:
     """Puts the page into the tab that is open in Gradio's context."""
     first = next(iter(phrases.values()))
@@ -45,7 +45,7 @@ class _Events:
         page: RecommendLayout,
         shell: ShellLayout,
         phrases: dict[str, Phrases],
-        client: ServiceClient,
+        client: AsyncClient,
         watch: ServiceWatch,
     ) -> None:
         self._page = page

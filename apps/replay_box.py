@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.client import ServiceClient, ServiceError
+from apps.client import AsyncClient, ServiceError
 from apps.item_files import ReadItems, market_sample, read_items
 from apps.layouts.opinion_monitor import ReplayLayout, source_choices, speed_choices
 from apps.layouts.shell import ShellLayout
@@ -23,7 +23,7 @@ _UPDATE = dict[Any, Any]
 
 
 def connect_replay(
-    box: ReplayLayout, shell: ShellLayout, phrases: dict[str, Phrases], client: ServiceClient
+    box: ReplayLayout, shell: ShellLayout, phrases: dict[str, Phrases], client: AsyncClient
 ) -> None:
     """Attaches everything to the box; nothing of it is a public endpoint."""
     events = _Events(box, phrases, client)
@@ -62,9 +62,7 @@ def replay_words(box: ReplayLayout, phrases: MonitorPhrases) -> _UPDATE:
 class _Events:
     """What happens when someone chooses items, plays them, or stops."""
 
-    def __init__(
-        self, box: ReplayLayout, phrases: dict[str, Phrases], client: ServiceClient
-    ) -> None:
+    def __init__(self, box: ReplayLayout, phrases: dict[str, Phrases], client: AsyncClient) -> None:
         self._box = box
         self._phrases = phrases
         self._client = client
@@ -105,9 +103,11 @@ class _Events:
             return
         yield {box.start: gr.update(interactive=False), box.stop: gr.update(interactive=True)}
         progress, mine = Progress(len(read.items)), turn.take()
+        # a replay is more patient than the client, and must not multiply its attempts
+        send = self._client.with_options(max_attempts=1).monitor.post
         note = words.done
         try:
-            async for progress in replay(read.items, self._client.monitor.post, speed=float(speed)):
+            async for progress in replay(read.items, send, speed=float(speed)):
                 if turn.is_over(mine):
                     break
                 yield {box.progress: progress_line(progress, words), box.played: progress}

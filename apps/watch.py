@@ -5,8 +5,8 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from apps.client import ServiceClient, ServiceError
-from apps.replies.models import Model
+from apps.client import AsyncClient, ServiceError
+from apps.replies.operation import Model
 
 __all__ = ["Offer", "ServiceWatch"]
 
@@ -57,7 +57,7 @@ class Offer:
 class ServiceWatch:
     """Asks the service how it is, at most once in ``max_age_s`` however many pages want to know."""
 
-    def __init__(self, client: ServiceClient, *, max_age_s: float = 1.0) -> None:
+    def __init__(self, client: AsyncClient, *, max_age_s: float = 1.0) -> None:
         """Watches the service of ``client``."""
         self._client = client
         self._max_age_s = max_age_s

@@ -1,8 +1,9 @@
-"""What every room's tests share: skips that CI does not expect, and the tiny members."""
+"""What every room's tests share: skips that CI does not expect, and what runs side by side."""
 
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(ExpectedSkips(patterns), "expected-skips")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With ``-n 2 --dist loadgroup``: files side by side, but for those that share the one Ray."""
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 class ExpectedSkips:
     """Collects skips whose reason no pattern matches, and fails the session for them."""
 
@@ -48,8 +56,17 @@ class ExpectedSkips:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self._note(report)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """A worker's modules that skip themselves are known to it alone."""
+        del error
+        told = getattr(node, "workeroutput", {}).get("unexpected_skips", [])
+        self.unexpected += [line for line in told if line not in self.unexpected]
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["unexpected_skips"] = self.unexpected
         if self.unexpected and session.exitstatus in (
             pytest.ExitCode.OK,
             pytest.ExitCode.NO_TESTS_COLLECTED,

@@ -55,9 +55,11 @@ def test_without_the_option_skips_are_free(folder):
     assert run(folder).returncode == 0
 
 
-def test_a_module_that_skips_itself_counts(folder):
+@pytest.mark.parametrize("side_by_side", [[], ["-n", "2", "--dist", "loadgroup"]])
+def test_a_module_that_skips_itself_counts(folder, side_by_side):
     (folder / "test_module.py").write_text("import pytest\npytest.importorskip('no_such_module')\n")
-    (folder / "expected.txt").write_text("no chromium\n")
-    found = run(folder, "--expected-skips=expected.txt")
+    (folder / "expected.txt").write_text("nothing\n")
+    found = run(folder, "--expected-skips=expected.txt", *side_by_side)
     assert found.returncode == 1
+    assert "UNEXPECTED SKIP test_some.py::test_browser" in found.stdout
     assert "UNEXPECTED SKIP test_module.py: could not import 'no_such_module'" in found.stdout

@@ -1,6 +1,24 @@
-"""The service's HTTP interface as Python, typed; it knows nothing of the service but its URL."""
+"""The service's HTTP interface as Python, typed; it knows nothing of the service but its URL.
 
-from apps.client.service import Message, ServiceClient
-from apps.client.transport import ServiceError
+Example:
+    >>> from apps.client import Client
+    >>> with Client("http://127.0.0.1:8000", api_key="rsft-...") as client:
+    ...     client
+    <Client of http://127.0.0.1:8000>
+"""
 
-__all__ = ["Message", "ServiceClient", "ServiceError"]
+from apps.client.client import AsyncClient, Client
+from apps.client.errors import ServiceError
+from apps.client.generation import Message
+from apps.client.retries import RetryPolicy
+from apps.client.streams import AsyncStream, Stream
+
+__all__ = [
+    "AsyncClient",
+    "AsyncStream",
+    "Client",
+    "Message",
+    "RetryPolicy",
+    "ServiceError",
+    "Stream",
+]

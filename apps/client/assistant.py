@@ -2,53 +2,60 @@
 
 from typing import Literal
 
-from apps.client.transport import Transport, path_part
+from apps.client.call import Call, get, nothing, offered, parsed, path_part, post
+from apps.client.endpoint import AsyncPart, Part, endpoint
 from apps.replies.assistant import Answer, Document
-from apps.replies.models import Nothing
 
-__all__ = ["AssistantClient", "Verdict"]
+__all__ = ["AssistantClient", "AsyncAssistantClient", "Verdict"]
 
 Verdict = Literal["up", "down"]
 
 
-class AssistantClient:
+class AssistantCalls:
     """The routes under ``/v1/assistant``."""
 
-    def __init__(self, transport: Transport) -> None:
-        """Asks through ``transport``."""
-        self._transport = transport
-
-    async def is_offered(self) -> bool:
+    @endpoint
+    def is_offered(self) -> Call[bool]:
         """Whether the service has these routes: it refuses the method, not the path.
 
         Raises:
             ServiceError: the service is away.
         """
-        return await self._transport.status("/v1/assistant/answer") != 404
+        return get("/v1/assistant/answer", offered, is_retried=False)
 
-    async def answer(self, question: str, *, language: str | None = None) -> Answer:
+    @endpoint
+    def answer(self, question: str, *, language: str | None = None) -> Call[Answer]:
         """What may be said to ``question``.
 
         Raises:
             ServiceError: the service is away or refuses.
         """
-        body = {"question": question, "language": language}
-        return await self._transport.post(Answer, "/v1/assistant/answer", body=body)
+        return post("/v1/assistant/answer", parsed(Answer), question=question, language=language)
 
-    async def document(self, document_id: str) -> Document:
+    @endpoint
+    def document(self, document_id: str) -> Call[Document]:
         """A whole document.
 
         Raises:
             ServiceError: there is none of this id, or the service is away or refuses.
         """
-        path = f"/v1/assistant/knowledge/{path_part(document_id)}"
-        return await self._transport.get(Document, path)
+        return get(f"/v1/assistant/knowledge/{path_part(document_id)}", parsed(Document))
 
-    async def rate(self, answer_id: str, verdict: Verdict, *, reason: str | None = None) -> None:
-        """Says whether an answer helped.
+    @endpoint
+    def rate(self, answer_id: str, verdict: Verdict, *, reason: str | None = None) -> Call[None]:
+        """Says whether an answer helped; a later verdict takes the place of an earlier one.
 
         Raises:
             ServiceError: the service is away or refuses.
         """
-        body = {"answer_id": answer_id, "verdict": verdict, "reason": reason}
-        await self._transport.post(Nothing, "/v1/assistant/feedback", body=body)
+        return post(
+            "/v1/assistant/feedback", nothing, answer_id=answer_id, verdict=verdict, reason=reason
+        )
+
+
+class AssistantClient(Part, AssistantCalls):
+    """Asks and waits."""
+
+
+class AsyncAssistantClient(AsyncPart, AssistantCalls):
+    """Asks and is awaited."""

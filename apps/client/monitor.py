@@ -3,54 +3,60 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from apps.client.transport import Transport, path_part
-from apps.replies.models import Nothing
+from apps.client.call import Call, get, nothing, offered, parsed, path_part, picked, post
+from apps.client.endpoint import AsyncPart, Part, endpoint
 from apps.replies.monitor import Alert, Alerts, Items, Posted, Topic, Topics, Windows
 
-__all__ = ["MonitorClient"]
+__all__ = ["AsyncMonitorClient", "MonitorClient"]
 
 
-class MonitorClient:
+class MonitorCalls:
     """The routes under ``/v1/monitor``; times are sent and read in UTC."""
 
-    def __init__(self, transport: Transport) -> None:
-        """Asks through ``transport``."""
-        self._transport = transport
-
-    async def is_offered(self) -> bool:
+    @endpoint
+    def is_offered(self) -> Call[bool]:
         """Whether the service has these routes.
 
         Raises:
             ServiceError: the service is away.
         """
-        return await self._transport.status("/v1/monitor/topics") != 404
+        return get("/v1/monitor/topics", offered, is_retried=False)
 
-    async def post(self, items: Sequence[dict[str, object]]) -> Posted:
-        """Sends items; the service says how many it took.
+    @endpoint
+    def post(self, items: Sequence[dict[str, object]]) -> Call[Posted]:
+        """Sends items; the service says how many it took, and knows those that come again.
 
         Raises:
             ServiceError: the service is away or refuses.
         """
-        return await self._transport.post(Posted, "/v1/monitor/items", body={"items": items})
+        return post("/v1/monitor/items", parsed(Posted), items=list(items))
 
-    async def topics(self) -> list[Topic]:
+    @endpoint
+    def topics(self) -> Call[list[Topic]]:
         """Every topic with its figures.
 
         Raises:
             ServiceError: the service is away or refuses.
         """
-        return (await self._transport.get(Topics, "/v1/monitor/topics")).topics
+        return get("/v1/monitor/topics", picked(Topics, lambda reply: reply.topics))
 
-    async def windows(self, topic: str, *, bucket_s: int, since: datetime | None = None) -> Windows:
+    @endpoint
+    def windows(self, topic: str, *, bucket_s: int, since: datetime | None = None) -> Call[Windows]:
         """The windows of a topic from ``since`` on, each ``bucket_s`` long.
 
         Raises:
             ServiceError: the service is away or refuses.
         """
-        params = {"topic": topic, "bucket_s": bucket_s, "since": _iso(since)}
-        return await self._transport.get(Windows, "/v1/monitor/windows", params=params)
+        return get(
+            "/v1/monitor/windows",
+            parsed(Windows),
+            topic=topic,
+            bucket_s=bucket_s,
+            since=_iso(since),
+        )
 
-    async def items(
+    @endpoint
+    def items(
         self,
         topic: str,
         *,
@@ -59,39 +65,49 @@ class MonitorClient:
         sentiment: str | None = None,
         limit: int = 10,
         cursor: str | None = None,
-    ) -> Items:
+    ) -> Call[Items]:
         """Items of a topic between two times, one page of them.
 
         Raises:
             ServiceError: the service is away or refuses.
         """
-        params = {
-            "topic": topic,
-            "since": _iso(since),
-            "until": _iso(until),
-            "sentiment": sentiment,
-            "limit": limit,
-            "cursor": cursor,
-        }
-        return await self._transport.get(Items, "/v1/monitor/items", params=params)
+        return get(
+            "/v1/monitor/items",
+            parsed(Items),
+            topic=topic,
+            since=_iso(since),
+            until=_iso(until),
+            sentiment=sentiment,
+            limit=limit,
+            cursor=cursor,
+        )
 
-    async def alerts(self, *, topic: str | None = None) -> list[Alert]:
+    @endpoint
+    def alerts(self, *, topic: str | None = None) -> Call[list[Alert]]:
         """The alerts of one topic, or of all.
 
         Raises:
             ServiceError: the service is away or refuses.
         """
-        params = {"topic": topic}
-        return (await self._transport.get(Alerts, "/v1/monitor/alerts", params=params)).alerts
+        read = picked(Alerts, lambda reply: reply.alerts)
+        return get("/v1/monitor/alerts", read, topic=topic)
 
-    async def acknowledge(self, alert_id: str) -> None:
-        """Marks an alert as seen by somebody.
+    @endpoint
+    def acknowledge(self, alert_id: str) -> Call[None]:
+        """Marks an alert as seen by somebody; again and again is the same as once.
 
         Raises:
             ServiceError: there is none of this id, or the service is away or refuses.
         """
-        path = f"/v1/monitor/alerts/{path_part(alert_id)}/acknowledge"
-        await self._transport.post(Nothing, path, body={})
+        return post(f"/v1/monitor/alerts/{path_part(alert_id)}/acknowledge", nothing)
+
+
+class MonitorClient(Part, MonitorCalls):
+    """Asks and waits."""
+
+
+class AsyncMonitorClient(AsyncPart, MonitorCalls):
+    """Asks and is awaited."""
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -1,1 +1,1 @@
-"""The shapes of the service's replies, as far as a page reads them; other fields are ignored."""
+"""The shapes of the service's replies, as far as the client reads them; the rest is ignored."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from apps.replies.models import LabelScore
+from apps.replies.texts import LabelScore
 
 __all__ = ["Answer", "Citation", "Document", "Intent"]
 

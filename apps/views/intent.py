@@ -3,7 +3,7 @@
 from html import escape
 
 from apps.phrases import ServicePhrases
-from apps.replies.models import Classification, LabelScore
+from apps.replies.texts import Classification, LabelScore
 from apps.views.fragments import meter, readable
 
 __all__ = ["intent_card"]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from apps import ServiceClient, ServiceError
+from apps import AsyncClient, ServiceError
 from apps.desk import Desk
 from apps.figures import fetch_figures
 from apps.item_files import NewItem
@@ -37,7 +37,7 @@ def url(tmp_path_factory):
 def ask(url):
     def run(conversation):
         async def within():
-            async with ServiceClient(url) as client:
+            async with AsyncClient(url) as client:
                 return await conversation(client)
 
         return asyncio.run(within())

@@ -11,9 +11,9 @@ from apps.conversation import Exchange
 from apps.desk import Desk
 from apps.phrases import load_phrases
 from apps.replies.assistant import Answer, Citation, Document
-from apps.replies.models import Classification
 from apps.replies.monitor import Alert, Item, Topic
 from apps.replies.recommend import PastEvent, Ranking
+from apps.replies.texts import Classification
 from apps.views.citations import referring_text, source_list
 from apps.views.conversation import conversation_log
 from apps.views.intent import intent_card
