@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -27,8 +27,12 @@ app = typer.Typer(
 )
 recipes_app = typer.Typer(help="The recipes that come with the package.", no_args_is_help=True)
 cluster_app = typer.Typer(help="A Ray cluster on this machine, for trying.", no_args_is_help=True)
+keys_app = typer.Typer(help="API keys of a service.", no_args_is_help=True)
+release_app = typer.Typer(help="What a service serves, and what it served.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes")
 app.add_typer(cluster_app, name="cluster")
+app.add_typer(keys_app, name="keys")
+app.add_typer(release_app, name="release")
 
 console = Console()
 
@@ -45,6 +49,18 @@ Overrides = Annotated[
     ),
 ]
 RunsDir = Annotated[Path, typer.Option(help="Where run folders are.")]
+ServiceKey = Annotated[
+    str,
+    typer.Option(
+        "--api-key",
+        envvar="RAY_SFT_API_KEY",
+        help="Key of the service; better given by the environment.",
+    ),
+]
+KeyName = Annotated[str, typer.Argument(help="The key's name.")]
+KeysFile = Annotated[Path, typer.Option(help="File of hashed keys.")]
+KEYS_FILE = Path("~/.config/ray-sft/keys.json")
+"""As `serve.args.ServiceArgs` has it."""
 
 
 @app.callback()
@@ -264,6 +280,80 @@ def serve(
         run_service(args, on_ready=lambda url: console.print(f"Serving at {url}"))
 
 
+@app.command()
+def deploy(
+    targets: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[CONFIG|BUNDLE]...",
+            help="YAML of the service's arguments; or bundles and run folders, for the names that "
+            "they have.",
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until all replicas serve it; else go back by itself.")
+    ] = False,
+    canary: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent of requests for the changed bundles.")
+    ] = 0,
+    shadow: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent that the changed bundles answer too.")
+    ] = 0,
+    promote: Annotated[bool, typer.Option("--promote", help="Serve the candidates.")] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="Take the candidates away.")] = False,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Serve the release before this one.")
+    ] = False,
+    history: Annotated[bool, typer.Option("--history", help="Only list the releases.")] = False,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Allowed change of a figure from the bundle that is replaced, such as "
+            "accuracy=-0.01 [0.01 of each task's main figure]."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also what is refused; written down.")
+    ] = False,
+    address: Annotated[
+        str, typer.Option(help="The cluster's Ray [RAY_ADDRESS, or your service on this machine].")
+    ] = "",
+    url: Annotated[str, typer.Option(help="URL of the service [by host and port].")] = "",
+    port: Annotated[int, typer.Option(help="Port of the service on this machine.")] = 8000,
+    api_key: ServiceKey = "",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that --wait waits.")] = 600,
+    releases_dir: Annotated[
+        Path | None, typer.Option(help="Where releases are written down [~/.ray-sft/releases].")
+    ] = None,
+) -> None:
+    """Change a running service without losing a request, and go back where the change fails.
+
+    Bundles are changed within the running replicas; other settings replace them one by one.
+    """
+    with _reported():
+        from serve.release.command import Options, run_command
+
+        options = Options(
+            targets=tuple(targets or ()),
+            wait=wait,
+            canary=canary,
+            shadow=shadow,
+            promote=promote,
+            abort=abort,
+            rollback=rollback,
+            history=history,
+            budget=_named(budget, option="--budget", example="accuracy=-0.01"),
+            force=force,
+            address=address,
+            url=url,
+            port=port,
+            api_key=api_key,
+            timeout_s=timeout,
+            releases_dir=releases_dir,
+        )
+        raise typer.Exit(run_command(console, options))
+
+
 @app.command(name="app")
 def app_(
     service: Annotated[str, typer.Option(help="URL of the service.")] = "http://127.0.0.1:8000",
@@ -281,6 +371,72 @@ def app_(
         from apps.main import launch
 
         launch(service_url=service, api_key=api_key, host=host, port=port)
+
+
+@app.command()
+def bench(
+    url: Annotated[str, typer.Argument(help="URL of a running service.")],
+    route: Annotated[
+        str,
+        typer.Option(
+            help="classify, entities, embeddings, translate, tokenize, score, rerank, chat or "
+            "completions."
+        ),
+    ] = "classify",
+    model: Annotated[
+        str | None, typer.Option(help="Name of the model [the only one for the route].")
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="File with one text a line [some that come with this].")
+    ] = None,
+    texts_per_request: Annotated[int, typer.Option(min=1, help="Texts of each request.")] = 1,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Longest reply of chat and completions.")
+    ] = 64,
+    connections: Annotated[int, typer.Option(min=1, help="Requests under way at most.")] = 32,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Requests a second by the clock, whether or not earlier ones are answered [each "
+            "connection asks again when it is answered]."
+        ),
+    ] = None,
+    arrivals: Annotated[
+        Literal["poisson", "constant"],
+        typer.Option(help="With --rate: at random or at equal intervals."),
+    ] = "poisson",
+    duration: Annotated[str, typer.Option(help="How long to measure: 30s, 2m or 500ms.")] = "30s",
+    key: Annotated[
+        str,
+        typer.Option(
+            envvar="RAY_SFT_API_KEY", help="Key of the service; better given by the environment."
+        ),
+    ] = "",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File for the figures as JSON.")
+    ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="File for a page with tables and plots.")
+    ] = None,
+) -> None:
+    """Load a running service; print rates, percentiles and failures, and one line of JSON."""
+    with _reported():
+        from apps.bench import Plan, bench_service, read_texts, seconds_in, told
+
+        with told():
+            plan = Plan(
+                url=url,
+                route=route,
+                model=model,
+                texts=read_texts(texts),
+                texts_per_request=texts_per_request,
+                max_tokens=max_tokens,
+                connections=connections,
+                rate=rate,
+                arrivals=arrivals,
+                duration_s=seconds_in(duration),
+            )
+            bench_service(plan, console, key=key, json_path=json_file, html_path=html_file)
 
 
 @app.command()
@@ -347,6 +503,91 @@ def recipes_cp(
         console.print(f"Copied to {copy_recipe(name, target)}")
 
 
+@keys_app.command("add")
+def keys_add(
+    name: KeyName,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What it opens: admin, infer, chat, assistant, monitor, recommend, read or "
+            "metrics; several may be given [admin: every route]."
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A model that it may ask; several may be given [all]."),
+    ] = None,
+    expires: Annotated[str, typer.Option(help="When it ends: 30m, 24h, 90d or 2w [never].")] = "",
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=0, help="0: no limit [the service's].")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(min=0, help="Read and written; 0: no limit [the service's].")
+    ] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(min=0, help="Requests at once; 0: no limit [the service's].")
+    ] = None,
+    keys_file: KeysFile = KEYS_FILE,
+) -> None:
+    """Make a key and print its token, this once.
+
+    A running service takes it up within a few seconds.
+    """
+    with _reported():
+        from serve.keys import KeyLimits, add_key, parse_duration, parse_scopes
+
+        token = add_key(
+            keys_file.expanduser(),
+            name=name,
+            scopes=parse_scopes(scope or ["admin"]),
+            models=model or [],
+            lifetime=parse_duration(expires) if expires else None,
+            limits=KeyLimits(
+                requests_per_minute=requests_per_minute,
+                tokens_per_minute=tokens_per_minute,
+                concurrent_requests=concurrent,
+            ),
+        )
+        _print_token(token)
+
+
+@keys_app.command("ls")
+def keys_ls(keys_file: KeysFile = KEYS_FILE) -> None:
+    """List the keys with what they open, until when and how often."""
+    with _reported():
+        from datetime import UTC, datetime
+
+        from serve.keys import existing_key_file, key_table
+
+        content = existing_key_file(keys_file.expanduser())
+        console.print(key_table(content.keys, datetime.now(UTC)))
+
+
+@keys_app.command("rotate")
+def keys_rotate(
+    name: KeyName,
+    grace: Annotated[
+        str, typer.Option(help="How long the old token goes on working: 0s, 24h, 7d.")
+    ] = "24h",
+    keys_file: KeysFile = KEYS_FILE,
+) -> None:
+    """Give a key a new token and print it, this once."""
+    with _reported():
+        from serve.keys import parse_duration, rotate_key
+
+        _print_token(rotate_key(keys_file.expanduser(), name=name, grace=parse_duration(grace)))
+
+
+@keys_app.command("revoke")
+def keys_revoke(name: KeyName, keys_file: KeysFile = KEYS_FILE) -> None:
+    """End a key; a running service refuses it within a few seconds."""
+    with _reported():
+        from serve.keys import revoke_key
+
+        revoke_key(keys_file.expanduser(), name=name)
+        console.print(f"key '{name}' is revoked")
+
+
 @cluster_app.command("up")
 def cluster_up(
     workers: Annotated[int, typer.Option(help="Worker nodes beside the head.")] = 1,
@@ -374,6 +615,25 @@ def cluster_status() -> None:
         from cluster.local import status
 
         console.print(status())
+
+
+def _print_token(token: str) -> None:
+    """The token alone on the standard output, so that a script can take it from there."""
+    Console(stderr=True).print("API key, shown this once (only its hash is kept):")
+    typer.echo(token)
+
+
+@release_app.command("status")
+def release_status(
+    url: Annotated[str, typer.Argument(help="URL of the service.")] = "http://127.0.0.1:8000",
+    api_key: ServiceKey = "",
+) -> None:
+    """Show what every replica serves, and how candidates compare."""
+    with _reported():
+        from serve.release.command import read_reports
+        from serve.release.show import status_tables
+
+        console.print(status_tables(read_reports(url, api_key)))
 
 
 def main() -> None:

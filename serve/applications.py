@@ -103,7 +103,8 @@ def _assistant(args: AssistantArgs, models: Models) -> Assistant:
     encoder = _named(models.embedder, args.embedding_model, "assistant.embedding_model")
     classify: Classify | None = None
     if args.intent_model:
-        classify = _classify(_named(models.classifier, args.intent_model, "assistant.intent_model"))
+        _named(models.classifier, args.intent_model, "assistant.intent_model")
+        classify = _classify(models, args.intent_model)
     return Assistant(
         args,
         embed=_embed(encoder),
@@ -187,8 +188,11 @@ def _score(encoder: Encoder) -> ScorePairs:
     return score
 
 
-def _classify(encoder: Encoder) -> Classify:
+def _classify(models: Models, name: str) -> Classify:
+    """Asks whatever bundle has the name at the time; see `serve.release.swappable`."""
+
     async def classify(text: str) -> IntentGuess | None:
+        _, encoder = models.classifier(name)
         (answer,) = await encoder.submit([{"text": text}])
         response = _response(answer, ClassificationResponse)
         best, *others = ((item.label, item.score) for item in response.scores[:_NUM_INTENTS])

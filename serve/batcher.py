@@ -16,6 +16,7 @@ Pure asyncio and threads: nothing here knows HTTP or Ray.
 
 import asyncio
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -79,16 +80,23 @@ class Batcher:
         *,
         max_batch_tokens: int,
         max_queued: int,
+        max_wait_s: float = math.inf,
         on_batch: Callable[[BatchReport], None] = lambda _: None,
     ) -> None:
-        """Starts the model's thread; ``on_batch`` is called from it."""
+        """Starts the model's thread; ``on_batch`` is called from it.
+
+        At most ``max_queued`` texts wait, and no text is taken that would wait longer than
+        ``max_wait_s`` behind those that wait already.
+        """
         self._model = model
         self._max_batch_tokens = max_batch_tokens
         self._max_queued = max_queued
+        self._max_wait_s = max_wait_s
         self._on_batch = on_batch
         self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._stopped = False
+        self._is_working = False
         self._seconds_a_text = 0.01
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
@@ -102,6 +110,12 @@ class Batcher:
     def is_full(self) -> bool:
         """Whether the next text would be refused."""
         return self.num_queued >= self._max_queued
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no text waits and none is being answered."""
+        with self._changed:
+            return not self._queue and not self._is_working
 
     async def submit(self, rows: Sequence[Row], *, cut: bool = False) -> list[Answer | ServeError]:
         """The answer, or what was wrong, for each row; cancelling it drops what still waits.
@@ -138,16 +152,26 @@ class Batcher:
     def _admit(self, num_texts: int) -> None:
         if self._stopped:
             raise StoppedError("the service is stopping.")
-        if len(self._queue) + num_texts > self._max_queued:
-            wait_s = len(self._queue) * self._seconds_a_text
+        num_queued = len(self._queue)
+        # a large request is not turned away for its own size while there is room for the first
+        may_wait = max(1, self._num_within(self._max_wait_s))
+        if num_queued >= may_wait or num_queued + num_texts > self._max_queued:
+            wait_s = num_queued * self._seconds_a_text
             raise QueueFullError(
-                len(self._queue), max_queued=self._max_queued, retry_after_s=max(1, round(wait_s))
+                num_queued, max_queued=may_wait, retry_after_s=max(1, round(wait_s))
             )
+
+    def _num_within(self, wait_s: float) -> int:
+        """How many texts are answered in that time, as things go at the moment."""
+        num_texts = wait_s / self._seconds_a_text
+        return int(num_texts) if num_texts < self._max_queued else self._max_queued
 
     def _work(self) -> None:
         while True:
             with self._changed:
+                self._is_working = False
                 self._changed.wait_for(lambda: self._queue or self._stopped)
+                self._is_working = True  # texts in hand are not in the queue
                 if self._stopped:
                     stopped = StoppedError("the service was stopped.")
                     _deliver([(entry, stopped) for entry in self._queue])

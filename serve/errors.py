@@ -4,14 +4,20 @@
 |--------|-----------------------|--------------------------------------------------------|
 | 400    | invalid_request_error | malformed JSON, a wrong or unsupported field           |
 | 401    | authentication_error  | no key or a wrong one                                  |
+| 403    | permission_error      | the key lacks a scope, or may not ask the model        |
 | 404    | not_found_error       | no such route or model                                 |
 | 405    | invalid_request_error | a route asked with the wrong method                    |
 | 408    | timeout_error         | not answered within the service's deadline             |
 | 413    | invalid_request_error | body too long                                          |
+| 415    | invalid_request_error | body compressed                                        |
 | 424    | invalid_request_error | the model has another task than the route              |
-| 429    | rate_limit_error      | queue full; Retry-After says when to come again        |
+| 429    | rate_limit_error      | queue full, or a key beyond its limits; Retry-After    |
+|        |                       | says when to come again                                |
 | 500    | server_error          | our fault; the log has the request id                  |
 | 503    | server_error          | not ready                                              |
+
+Under ``/v2`` the statuses are the same, and the shape is that of the Open Inference Protocol,
+``{"error": message}``: its clients show what stands there as a text.
 """
 
 import json
@@ -24,6 +30,7 @@ __all__ = ["ApiError", "error_body", "explain_problem", "explain_validation"]
 
 _TYPES = {
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     408: "timeout_error",
     429: "rate_limit_error",
@@ -52,6 +59,13 @@ class ApiError(Exception):
         self.param = param
         self.headers = dict(headers or {})
 
+    @property
+    def located_message(self) -> str:
+        """The message for a shape without ``param``: it names the field by itself."""
+        if self.param is None or self.param in self.message:
+            return self.message
+        return f"{self.param}: {self.message}"
+
     def tree(self) -> dict[str, str | None]:
         """What stands under ``error``."""
         return {
@@ -62,9 +76,11 @@ class ApiError(Exception):
         }
 
 
-def error_body(error: ApiError) -> bytes:
-    """The JSON of a reply."""
-    return json.dumps({"error": error.tree()}, ensure_ascii=False).encode()
+def error_body(error: ApiError, path: str = "") -> bytes:
+    """The JSON of a reply to a request for ``path``."""
+    is_inference_protocol = path == "/v2" or path.startswith("/v2/")
+    shown = error.located_message if is_inference_protocol else error.tree()
+    return json.dumps({"error": shown}, ensure_ascii=False).encode()
 
 
 def explain_validation(error: ValidationError) -> ApiError:

@@ -3,8 +3,10 @@
 `create_app` is plain ASGI and needs no Ray; `serve.app` places it in a deployment.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,23 +21,40 @@ from serve.border import Border, our_fault
 from serve.endpoints import (
     chat_router,
     classify_router,
+    completions_router,
     docs_router,
     embeddings_router,
     entities_router,
     health_router,
+    inference_protocol_router,
     models_router,
     rank_router,
+    releases_router,
+    tokenize_router,
     translate_router,
 )
+from serve.endpoints.openapi import DescribedApi
+from serve.endpoints.releases import Reports
 from serve.errors import ApiError, error_body, explain_problem
-from serve.keys import KeyRing
+from serve.keys import KeyRing, follow_file
 from serve.limits import BodyLimit
 from serve.metrics import ServiceMetrics
 from serve.models import Models
+from serve.quotas import LocalQuotas, Quotas
+from serve.release.own_report import own_report
+from serve.release.variants import Variants
+from serve.tracing import telemetry, tracer_provider
 
 __all__ = ["PUBLIC_PATHS", "create_api", "create_app"]
 
-PUBLIC_PATHS = ("/healthz", "/readyz", "/docs", "/openapi.json")
+PUBLIC_PATHS = (
+    "/healthz",
+    "/readyz",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/docs",
+    "/openapi.json",
+)
 """The only paths that need no key, and /metrics where the arguments say so."""
 
 
@@ -46,13 +65,20 @@ def create_app(
     keys: KeyRing,
     metrics: ServiceMetrics,
     adds_request_id: bool = True,
+    quotas: Quotas | None = None,
+    reports: Reports | None = None,
 ) -> ASGIApp:
-    """The whole application, border included."""
-    api = create_api(args, models=models, metrics=metrics)
+    """The whole application, border included.
+
+    Keys that come from the key file follow it. ``quotas`` are for a service of several replicas,
+    see `serve.quotas.actor.shared_quotas`; without them limits are counted in this process.
+    """
+    api = create_api(args, models=models, metrics=metrics, reports=reports)
     public = PUBLIC_PATHS if args.metrics_need_key else (*PUBLIC_PATHS, "/metrics")
     return Border(
-        BodyLimit(api, max_body_bytes=args.max_body_bytes),
-        keys=keys,
+        BodyLimit(Variants(api, models), max_body_bytes=args.max_body_bytes),
+        keys=follow_file(keys, Path(args.keys_file).expanduser()),
+        quotas=quotas or LocalQuotas(args.key_limits),
         metrics=metrics,
         public_paths=public,
         known_paths=[route.path for route in api.routes if isinstance(route, Route)],
@@ -61,9 +87,19 @@ def create_app(
     )
 
 
-def create_api(args: ServiceArgs, *, models: Models, metrics: ServiceMetrics) -> FastAPI:
-    """The routes and the shape of their errors; what holds for all is in `serve.border`."""
+def create_api(
+    args: ServiceArgs,
+    *,
+    models: Models,
+    metrics: ServiceMetrics,
+    reports: Reports | None = None,
+) -> FastAPI:
+    """The routes and the shape of their errors; what holds for all is in `serve.border`.
+
+    ``reports`` tells of every replica; without it the service is this process alone.
+    """
     applications = Applications(args, models)
+    traces = None if args.tracing is None else tracer_provider(args.tracing)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -72,9 +108,12 @@ def create_api(args: ServiceArgs, *, models: Models, metrics: ServiceMetrics) ->
             yield
         finally:
             await applications.close()
+            if traces is not None:
+                await asyncio.to_thread(traces.shutdown)
             models.close()
 
-    api = FastAPI(
+    api = DescribedApi(
+        public_paths=PUBLIC_PATHS,
         title="ray-sft service",
         description="Every route but /healthz, /readyz and this page needs the header "
         "'Authorization: Bearer <key>'.",
@@ -82,6 +121,7 @@ def create_api(args: ServiceArgs, *, models: Models, metrics: ServiceMetrics) ->
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        telemetry=telemetry(traces),
     )
     routers = (
         classify_router(models, max_inputs=args.max_inputs),
@@ -89,8 +129,14 @@ def create_api(args: ServiceArgs, *, models: Models, metrics: ServiceMetrics) ->
         embeddings_router(models, max_inputs=args.max_inputs),
         rank_router(models, max_inputs=args.max_inputs),
         translate_router(models, max_inputs=args.max_inputs),
+        tokenize_router(models, max_inputs=args.max_inputs),
         chat_router(models, metrics, max_tokens=args.max_tokens),
+        completions_router(models, metrics, max_tokens=args.max_tokens),
         models_router(models),
+        releases_router(reports or own_report(models, args.release)),
+        inference_protocol_router(
+            models, metrics, max_inputs=args.max_inputs, max_tokens=args.max_tokens
+        ),
         health_router(models, metrics),
         docs_router(),
         *applications.routers,
@@ -104,10 +150,10 @@ def create_api(args: ServiceArgs, *, models: Models, metrics: ServiceMetrics) ->
     return api
 
 
-async def _reply_api_error(_: Request, error: Exception) -> Response:
+async def _reply_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return Response(
-        error_body(error),
+        error_body(error, request.url.path),
         status_code=error.status,
         media_type="application/json",
         headers=error.headers,

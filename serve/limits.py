@@ -11,6 +11,9 @@ from serve.errors import ApiError
 
 __all__ = ["BodyLimit"]
 
+_LONGEST_NUMBER = 19
+"""Digits; beyond them other programs overflow, and Python refuses some thousands."""
+
 
 class BodyLimit:
     """Answers 413 to bodies that are too long; nothing behind it sees them."""
@@ -24,7 +27,8 @@ class BodyLimit:
         """See the ASGI specification.
 
         Raises:
-            ApiError: 413, or 400 for a client that left within its own body.
+            ApiError: 413, or 400 for a length that is none and a client that left within its own
+                body.
         """
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -40,7 +44,16 @@ class BodyLimit:
 
     def _check_announced(self, scope: Scope) -> None:
         for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self.max_body_bytes:
+            if name != b"content-length":
+                continue
+            if not value.isdigit() or len(value) > _LONGEST_NUMBER:
+                raise ApiError(
+                    400,
+                    "content-length is no number of bytes.",
+                    code="invalid_header",
+                    headers={"connection": "close"},
+                )
+            if int(value) > self.max_body_bytes:
                 raise self._too_long(int(value))
 
     async def _read(self, receive: Receive) -> bytes:

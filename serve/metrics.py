@@ -19,14 +19,20 @@ class ServiceMetrics:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "ray_sft_requests",
-            "Requests by route and status.",
-            ["route", "status"],
+            "Requests by route, model and status; without a model where none was asked.",
+            ["route", "model", "status"],
+            registry=self.registry,
+        )
+        self._key_requests = Counter(
+            "ray_sft_key_requests",
+            "Requests by name of the API key and status.",
+            ["key", "status"],
             registry=self.registry,
         )
         self._request_seconds = Histogram(
             "ray_sft_request_seconds",
             "Time from the first byte of a request to the last of its reply.",
-            ["route"],
+            ["route", "model"],
             buckets=_SECONDS,
             registry=self.registry,
         )
@@ -60,17 +66,35 @@ class ServiceMetrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._first_token_seconds = Histogram(
+            "ray_sft_first_token_seconds",
+            "Time from a request to the first token of its reply.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._token_seconds = Histogram(
+            "ray_sft_token_seconds",
+            "Mean time between two tokens of a reply.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self._tokens = Counter(
             "ray_sft_tokens",
-            "Tokens by kind: prompt, padding, completion.",
+            "Tokens by kind: prompt, cached (of a prompt, not read again), padding, completion.",
             ["model", "kind"],
             registry=self.registry,
         )
 
-    def record_request(self, route: str, status: int, seconds: float) -> None:
+    def record_request(self, route: str, status: int, seconds: float, *, model: str = "") -> None:
         """One finished request; ``route`` is a path that the service has, or ``other``."""
-        self._requests.labels(route, str(status)).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        self._requests.labels(route, model, str(status)).inc()
+        self._request_seconds.labels(route, model).observe(seconds)
+
+    def record_key(self, key: str, status: int) -> None:
+        """One finished request of a key, whose name no client chooses."""
+        self._key_requests.labels(key, str(status)).inc()
 
     def record_batch(self, model: str, report: BatchReport) -> None:
         """One batch of an encoder."""
@@ -82,10 +106,22 @@ class ServiceMetrics:
         self._tokens.labels(model, "prompt").inc(report.num_tokens)
         self._tokens.labels(model, "padding").inc(report.num_padded_tokens - report.num_tokens)
 
-    def record_reply(self, model: str, *, prompt_tokens: int, completion_tokens: int) -> None:
-        """One reply of a decoder, finished or given up."""
+    def record_reply(
+        self, model: str, *, prompt_tokens: int, cached_tokens: int, completion_tokens: int
+    ) -> None:
+        """Replies of a decoder to one request, finished or given up."""
         self._tokens.labels(model, "prompt").inc(prompt_tokens)
+        self._tokens.labels(model, "cached").inc(cached_tokens)
         self._tokens.labels(model, "completion").inc(completion_tokens)
+
+    def record_pace(
+        self, model: str, *, queue_s: float, first_token_s: float, token_s: float | None
+    ) -> None:
+        """How long one reply waited, and how fast it came; a reply of one token has no pace."""
+        self._queue_seconds.labels(model).observe(queue_s)
+        self._first_token_seconds.labels(model).observe(first_token_s)
+        if token_s is not None:
+            self._token_seconds.labels(model).observe(token_s)
 
     def render(self) -> bytes:
         """The figures in Prometheus' text format."""

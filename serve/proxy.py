@@ -1,6 +1,7 @@
 """The proxy in front of the service: its settings and its ports."""
 
 import socket
+from math import ceil
 from pathlib import Path
 
 from ray_sft.core import ServeError
@@ -32,7 +33,8 @@ def proxy_settings(args: ServiceArgs, folder: Path) -> dict[str, str]:
     settings = {
         "RAY_SERVE_ENABLE_HA_PROXY": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        # the proxy must have heard of an ending replica before that refuses connections
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     }
     if args.proxy == "plain":
         return settings | {"RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
@@ -47,6 +49,13 @@ def proxy_settings(args: ServiceArgs, folder: Path) -> dict[str, str]:
         # its figures pass through a Python process, line by line; /metrics has ours
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        # else a client that never ends its head may stay for an hour
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(ceil(args.request_timeout_s)),
+        # Ray takes a replica out of the list for a tenth of a second to tell it what has changed;
+        # so it comes and goes between two looks at the list
+        "RAY_SERVE_HAPROXY_BROADCAST_COALESCE_S": "0.5",
+        # a proxy that was replaced by a reload ends its streams, however long, before it goes
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(120, ceil(args.request_timeout_s) + 30)),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port(9101)),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port(8404)),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port(8500)),

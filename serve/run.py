@@ -21,6 +21,7 @@ from serve.args import ServiceArgs
 from serve.keys import add_key, load_keys
 from serve.processes import children, end_leftovers
 from serve.proxy import check_port, proxy_settings
+from serve.release.address import ServiceAddress, announced
 from serve.signals import Signals, deaf_to_signals
 
 __all__ = ["run_service"]
@@ -39,7 +40,7 @@ def run_service(args: ServiceArgs, *, on_ready: Callable[[str], None] | None = N
         ServeError: the port is taken, or the service does not become ready.
     """
     check_port(args.host, args.port)
-    for path in args.bundles.values():
+    for path in (*args.bundles.values(), *(one.bundle for one in args.releases.values())):
         Bundle.open(path)
     _check_process()
     _ensure_key(args)
@@ -76,7 +77,9 @@ def _serve(
     if address == "local":
         ray.init(
             address="local",
-            num_cpus=args.num_cpus,
+            # room for the replicas that an update starts before it ends others; they share the
+            # machine's processors for that while
+            num_cpus=args.num_cpus * (args.most_replicas + args.surge_replicas),
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,
             log_to_driver=False,
@@ -102,10 +105,29 @@ def _serve(
     signals.check()
     url = f"http://{_reachable(args.host)}:{args.port}"
     _await_ready(url, args.startup_timeout_s)
+    _check_candidates(args)
     logger.info("serving %s on %s", ", ".join(args.bundles), url)
-    if on_ready is not None:
-        on_ready(url)
-    signals.wait()
+    service = ServiceAddress(
+        ray_address=ray.get_runtime_context().gcs_address, url=url, pid=os.getpid()
+    )
+    with announced(service, args.port):
+        if on_ready is not None:
+            on_ready(url)
+        signals.wait()
+
+
+def _check_candidates(args: ServiceArgs) -> None:
+    """Raises ServeError where a replica goes without one, which `deploy` would go back from."""
+    if not args.releases:
+        return
+    from ray import serve
+
+    from serve.app import APP_NAME
+
+    reports = serve.get_app_handle(APP_NAME).broadcast("release_report").results(timeout_s=30)
+    for report in reports:
+        if report["state"] == "failed":
+            raise ServeError(f"the service did not start: {report['problem']}")
 
 
 def _check_process() -> None:

@@ -26,7 +26,7 @@ from ray_sft.inference.runners import (
     open_session,
     torch_threads,
 )
-from ray_sft.inference.samples import check_samples, record_samples
+from ray_sft.inference.samples import check_samples, record_samples, sample_difference
 from ray_sft.inference.seq2seq import DECODER, ENCODER, Seq2SeqRunner, cached_names
 
 __all__ = [
@@ -51,5 +51,6 @@ __all__ = [
     "open_session",
     "plan_batches",
     "record_samples",
+    "sample_difference",
     "torch_threads",
 ]

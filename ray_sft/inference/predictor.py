@@ -135,6 +135,11 @@ class Predictor:
                 answers[places[index]] = response
         return [answer for answer in answers if answer is not None]
 
+    def release(self) -> None:
+        """Frees the weights, where the last reference to this would not; see `TorchRunner`."""
+        if isinstance(self.model, TorchRunner):
+            self.model.release()
+
     def _widen(self, name: str, array: Array, width: int) -> Array:
         missing = width - array.shape[1] if array.ndim == 2 else 0
         if missing <= 0:

@@ -3,14 +3,16 @@
 They are every later stage's smoke test: a service that does not reproduce them is not ready.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from pydantic import BaseModel
 
 from ray_sft.core import BundleError
 from ray_sft.inference.predictor import Predictor
 from ray_sft.tasks import Rejected, Row
 
-__all__ = ["NUM_SAMPLES", "check_samples", "record_samples"]
+__all__ = ["NUM_SAMPLES", "check_samples", "record_samples", "sample_difference"]
 
 NUM_SAMPLES = 16
 
@@ -54,6 +56,11 @@ def check_samples(predictor: Predictor) -> None:
                 f"when the bundle was made: {difference}. The libraries or the processor differ "
                 f"from those of the manifest; make the bundle again on this machine."
             )
+
+
+def sample_difference(sample: Mapping[str, Any], answer: BaseModel) -> str:
+    """What differs between a sample's response and ``answer``, beyond the tolerance; or nothing."""
+    return _difference(sample["response"], answer.model_dump(mode="json"), "response")
 
 
 def _difference(expected: Any, given: Any, where: str) -> str:

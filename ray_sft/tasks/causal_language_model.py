@@ -40,6 +40,7 @@ __all__ = [
     "ChatRequest",
     "Message",
     "encode_prompt",
+    "encode_text_prompt",
     "render",
     "running_text",
 ]
@@ -187,9 +188,23 @@ def _text_or_rejected(row: Row, control: frozenset[str]) -> str | Rejected:
         return Rejected(str(error))
 
 
+def encode_text_prompt(text: str, processor: Processor) -> list[int]:
+    """The token ids after which ``text`` goes on; what training on raw text saw there.
+
+    As there, control tokens that the text spells are taken out.
+    """
+    plain = without_tokens(text, control_tokens(processor))
+    (ids,) = token_ids([plain], processor, add_special_tokens=False)
+    return [*_beginning(processor), *prompt_ids(processor), *ids]
+
+
+def _beginning(processor: Processor) -> list[int]:
+    return [] if processor.bos_token_id is None else [processor.bos_token_id]
+
+
 def _ended(ids: list[int], processor: Processor) -> tuple[list[int], list[bool]]:
     """The tokens of a text with what begins and ends one; all but a prompt are learned."""
-    start = [] if processor.bos_token_id is None else [processor.bos_token_id]
+    start = _beginning(processor)
     prompt = prompt_ids(processor)
     end = [] if processor.eos_token_id is None else [processor.eos_token_id]
     is_target = [True] * len(start) + [False] * len(prompt) + [True] * len([*ids, *end])

@@ -1,41 +1,27 @@
-"""What a chat request may hold: OpenAI's fields that this service honours, and no others.
+"""What a chat request may hold."""
 
-An option that is not listed is refused by name. A few that every client library can send are
-taken with the one value that means "as usual".
-"""
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ray_sft.inference import Constraint
 from ray_sft.tasks.causal_language_model import Message
+from serve.endpoints.generation_schema import GenerationOptions, ResponseFormat, Strict
 
-__all__ = ["ChatMessage", "ChatRequest", "StreamOptions"]
-
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (None, 1),
-    "logprobs": (None, False),
-    "presence_penalty": (None, 0),
-    "frequency_penalty": (None, 0),
-    "tools": (None, []),
-    "tool_choice": (None, "none"),
-    "response_format": (None, {"type": "text"}),
-}
+__all__ = ["ChatMessage", "ChatRequest"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class TextPart(_Strict):
+class TextPart(Strict):
     """A piece of a message."""
 
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(_Strict):
+class ChatMessage(Strict):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -50,58 +36,27 @@ class ChatMessage(_Strict):
         return Message(role="system" if self.role == "developer" else self.role, content=text)
 
 
-class StreamOptions(_Strict):
-    """Options of a streamed reply."""
-
-    include_usage: bool = False
-    """Whether a last event with the token counts is sent."""
-
-
-class ChatRequest(_Strict):
+class ChatRequest(GenerationOptions):
     """A conversation to continue."""
 
     messages: list[ChatMessage] = Field(min_length=1)
     """The turns so far."""
-    model: str | None = None
-    """Name of the model; may be left out where the service has one generator."""
-    stream: bool = False
-    """Whether the reply is sent as it is made, as server-sent events."""
-    stream_options: StreamOptions | None = None
-    """Only with ``stream``."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Longest reply in tokens; without it, what the model and the service allow."""
     max_completion_tokens: int | None = Field(default=None, ge=1)
     """The newer name of ``max_tokens``; give one of them."""
-    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
-    """0, the default here (OpenAI's is 1), always takes the most probable token."""
-    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    """Draw from the fewest tokens whose probability reaches this; default 1."""
-    top_k: int | None = Field(default=None, ge=0)
-    """Draw from this many tokens; default 0: all. Not one of OpenAI's options."""
-    seed: int | None = Field(default=None, ge=0, lt=1 << 63)
-    """Equal requests of equal seed have equal replies; default 0."""
-    stop: Annotated[str, Field(min_length=1)] | list[Annotated[str, Field(min_length=1)]] | None = (
-        None
-    )
-    """The reply ends before the first of these, at most four."""
+    logprobs: bool | None = None
+    """Whether the log-probability of each token is told: the model's own, before penalties and
+    temperature."""
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    """Most probable tokens told beside each; only with ``logprobs``."""
+    response_format: ResponseFormat | None = None
+    """What the reply must look like: text, any JSON object, or JSON of a schema."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _take_out_neutral_options(cls, tree: Any) -> Any:
-        if not isinstance(tree, dict):
-            return tree
-        return {
-            name: value
-            for name, value in tree.items()
-            if name not in _NEUTRAL or not any(_same(value, usual) for usual in _NEUTRAL[name])
-        }
-
-    @field_validator("stop")
-    @classmethod
-    def _at_most_four(cls, stop: str | list[str] | None) -> str | list[str] | None:
-        if isinstance(stop, list) and len(stop) > 4:
-            raise PydanticCustomError("too_many_stops", "at most four stop strings are supported")
-        return stop
+    def neutral(cls) -> Mapping[str, tuple[Any, ...]]:
+        """See `GenerationOptions.neutral`."""
+        return {**super().neutral(), "tools": (None, []), "tool_choice": (None, "none")}
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":
@@ -109,8 +64,12 @@ class ChatRequest(_Strict):
             raise PydanticCustomError(
                 "two_limits", "give max_tokens or max_completion_tokens, not both"
             )
-        if self.stream_options is not None and not self.stream:
-            raise PydanticCustomError("no_stream", "stream_options needs stream: true")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise PydanticCustomError("no_logprobs", "top_logprobs needs logprobs: true")
+        if self._formatted() is not None and self.structured_outputs is not None:
+            raise PydanticCustomError(
+                "two_constraints", "give response_format or structured_outputs, not both"
+            )
         return self
 
     @property
@@ -119,10 +78,18 @@ class ChatRequest(_Strict):
         return self.max_tokens or self.max_completion_tokens
 
     @property
-    def stops(self) -> tuple[str, ...]:
-        """The stop strings."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+    def constraint(self) -> Constraint | None:
+        """See `GenerationOptions.constraint`."""
+        return self._formatted() or super().constraint
 
+    @property
+    def top_scores(self) -> int | None:
+        """See `GenerationRequest.top_scores`."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
-def _same(value: Any, usual: Any) -> bool:
-    return bool(value == usual) and isinstance(value, bool) == isinstance(usual, bool)
+    def _formatted(self) -> Constraint | None:
+        form = self.response_format
+        if form is None or form.type == "text":
+            return None
+        schema = form.json_schema.schema_ if form.json_schema else {"type": "object"}
+        return Constraint("json_schema", json.dumps(schema))

@@ -23,7 +23,13 @@ from serve.errors import explain_validation
 from serve.models import Models
 from serve.outcomes import Answer
 
-__all__ = ["EntitiesRequest", "EntitiesResponse", "entities_router"]
+__all__ = [
+    "EntitiesRequest",
+    "EntitiesResponse",
+    "FoundEntity",
+    "entities_router",
+    "found_entities",
+]
 
 
 class EntitiesRequest(TextsRequest):
@@ -109,9 +115,13 @@ def _response(
 def _text_entities(index: int, text: str, answer: Answer | ServeError) -> TextEntities:
     if isinstance(answer, ServeError):
         return TextEntities(index=index, error=item_error(index, answer))
-    response = answer.response
-    assert isinstance(response, EntityResponse)
-    found = [
+    assert isinstance(answer.response, EntityResponse)
+    return TextEntities(index=index, entities=found_entities(text, answer.response))
+
+
+def found_entities(text: str, response: EntityResponse) -> list[FoundEntity]:
+    """The entities of a text, with what stands there."""
+    return [
         FoundEntity(
             label=entity.label,
             start=entity.start,
@@ -121,4 +131,3 @@ def _text_entities(index: int, text: str, answer: Answer | ServeError) -> TextEn
         )
         for entity in response.entities
     ]
-    return TextEntities(index=index, entities=found)

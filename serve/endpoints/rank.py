@@ -17,6 +17,7 @@ from serve.endpoints.texts import (
     Text,
     Usage,
     answer_rows,
+    check_count,
     check_sizes,
     timing_headers,
     usage_of,
@@ -25,9 +26,17 @@ from serve.errors import ApiError, explain_validation
 from serve.models import Encoder, Models
 from serve.outcomes import Answer
 
-__all__ = ["RerankRequest", "RerankResponse", "ScoreRequest", "ScoreResponse", "rank_router"]
+__all__ = [
+    "MAX_HISTORY",
+    "RerankRequest",
+    "RerankResponse",
+    "ScoreRequest",
+    "ScoreResponse",
+    "rank_router",
+]
 
-_MAX_HISTORY = 512
+MAX_HISTORY = 512
+"""Texts of a history; the task reads the latest of them."""
 
 
 class ScoreRequest(BaseModel):
@@ -35,7 +44,7 @@ class ScoreRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    history: Annotated[list[Text], Field(max_length=_MAX_HISTORY)] = []
+    history: Annotated[list[Text], Field(max_length=MAX_HISTORY)] = []
     """What somebody took to before, oldest first."""
     candidates: Annotated[list[Text], Field(min_length=1)]
     """What is on offer."""
@@ -157,13 +166,7 @@ async def _ask(
     max_inputs: int,
 ) -> list[Answer | ServeError]:
     """The answer for each candidate; ``part`` names them in errors."""
-    if len(candidates) > max_inputs:
-        raise ApiError(
-            400,
-            f"{part} has {len(candidates)} texts; one request may have {max_inputs}. Split it.",
-            code="too_many_inputs",
-            param=part,
-        )
+    check_count(len(candidates), part=part, max_inputs=max_inputs)
 
     def where(index: int) -> str:
         return f"{part}.{index}"

@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ray_sft.core import ServeError
 from ray_sft.tasks import Row
+from serve.caller import charge_tokens
 from serve.errors import ApiError
-from serve.models import Encoder
+from serve.models import Encoder, Generator
 from serve.outcomes import Answer, QueueFullError, RefusedError, StoppedError, Timing
+from serve.tracing import describe_headers
 
 __all__ = [
     "ErrorTree",
@@ -23,6 +25,7 @@ __all__ = [
     "Usage",
     "answer_rows",
     "answer_texts",
+    "check_count",
     "check_sizes",
     "item_error",
     "texts_of",
@@ -66,13 +69,7 @@ class Usage(BaseModel):
 def texts_of(query: TextsRequest, *, max_inputs: int) -> list[str]:
     """The texts of a request; ApiError where there are too many."""
     texts = [query.input] if isinstance(query.input, str) else query.input
-    if len(texts) > max_inputs:
-        raise ApiError(
-            400,
-            f"input has {len(texts)} texts; one request may have {max_inputs}. Split it.",
-            code="too_many_inputs",
-            param="input",
-        )
+    check_count(len(texts), part="input", max_inputs=max_inputs)
     return texts
 
 
@@ -99,6 +96,7 @@ async def answer_rows(
         raise _overloaded(error) from None
     except StoppedError as error:
         raise ApiError(503, str(error), code="stopping") from None
+    charge_tokens(usage_of(answers).total_tokens)
     _raise_refusals(answers, where)
     return answers
 
@@ -120,17 +118,32 @@ def timing_headers(answers: Sequence[Answer | ServeError]) -> dict[str, str]:
     timings: list[Timing] = [answer.timing for answer in answers if isinstance(answer, Answer)]
     if not timings:
         return {}
-    return {
+    headers = {
         "x-queue-time": f"{max(timing.queue_s for timing in timings) * 1e3:.3f}",
         "x-tokenize-time": f"{max(timing.tokenize_s for timing in timings) * 1e3:.3f}",
         "x-inference-time": f"{max(timing.inference_s for timing in timings) * 1e3:.3f}",
         "x-batch-size": str(max(timing.batch_size for timing in timings)),
     }
+    describe_headers(headers)
+    return headers
 
 
-def check_sizes(texts: Sequence[str], model: Encoder, where: Callable[[int], str]) -> None:
+def check_count(num_texts: int, *, part: str, max_inputs: int) -> None:
+    """Raises ApiError where ``part`` of a request has more texts than one may have."""
+    if num_texts > max_inputs:
+        raise ApiError(
+            400,
+            f"{part} has {num_texts} texts; one request may have {max_inputs}. Split it.",
+            code="too_many_inputs",
+            param=part,
+        )
+
+
+def check_sizes(
+    texts: Sequence[str], model: Encoder | Generator, where: Callable[[int], str]
+) -> None:
     """Raises ApiError for a text of more characters than the model's tokens could ever hold."""
-    max_tokens = getattr(model.task, "max_length", 0)
+    max_tokens = model.max_length
     limit = max_tokens * _CHARACTERS_A_TOKEN
     for index, text in enumerate(texts):
         if limit and len(text) > limit:

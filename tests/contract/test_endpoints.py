@@ -9,6 +9,7 @@ import pytest
 from serve.args import ServiceArgs
 from serve.ingress import PUBLIC_PATHS, create_api, create_app
 from serve.keys import load_keys
+from serve.keys.scopes import scopes_for
 from serve.metrics import ServiceMetrics
 from serve.models import load_models
 from tests.apps.serving import free_port, serving
@@ -67,15 +68,18 @@ def taking_a_body(schema: dict[str, Any]) -> list[tuple[str, str]]:
     return [(verb, path) for verb, path, one in endpoints(schema) if "requestBody" in one]
 
 
-def assert_error(reply: httpx.Response, where: str) -> dict[str, Any]:
-    """The reply is an error of OpenAI's shape with a message for people; the error."""
+def assert_error(reply: httpx.Response, where: str) -> None:
+    """The reply is an error of OpenAI's shape, under /v2 of KServe's, with a message for people."""
     assert reply.headers["content-type"].startswith("application/json"), where
     error = reply.json()["error"]
+    assert "Traceback" not in reply.text, where
+    if reply.request.url.path.startswith("/v2"):
+        assert list(reply.json()) == ["error"], where
+        assert error.strip().endswith((".", ")")), (where, error)
+        return
     assert set(error) == {"message", "type", "param", "code"}, where
     assert error["message"].strip().endswith((".", ")")), (where, error["message"])
     assert error["code"], where
-    assert "Traceback" not in reply.text, where
-    return error
 
 
 def test_every_endpoint_needs_a_key_but_the_public_ones(served):
@@ -98,7 +102,13 @@ def test_every_endpoint_is_described(served):
         assert described["tags"], where
 
 
-@pytest.mark.parametrize("body", [b"no JSON", b"", b"[]", b'{"no_such_field": 1}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"no JSON", b"", b"[]", b'{"no_such_field": 1}', b"\xff\xfe", b'{"input": "\xff"}'),
+        *(b"[" * 3000, b'{"input": ' * 300, b'{"items": ' + b"[" * 1500 + b"]" * 1500 + b"}"),
+    ],
+)
 def test_a_body_that_is_none_is_refused_by_every_endpoint(served, body):
     client, schema = served
     for verb, path in taking_a_body(schema):
@@ -128,3 +138,12 @@ def test_what_does_not_exist_and_a_wrong_verb_have_the_same_shape(served):
         wrong = client.request("PATCH", path)
         assert wrong.status_code == 405, path
         assert_error(wrong, path)
+
+
+def test_every_endpoint_is_open_to_a_scope_of_its_own(served):
+    _, schema = served
+    for verb, path, _ in endpoints(schema):
+        if path not in PUBLIC_PATHS:
+            assert len(scopes_for(verb, path)) > 1, (
+                f"only admin may {verb} {path}: serve.keys.scopes"
+            )

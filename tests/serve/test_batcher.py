@@ -1,6 +1,7 @@
 """The laws of the queue, on a model whose every call can be watched and held."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Sequence
 
@@ -62,9 +63,16 @@ class WordModel:
 class Held:
     """A batcher whose model is busy with a first text until `release`."""
 
-    def __init__(self, *, max_batch_tokens: int = 64, max_queued: int = 100) -> None:
+    def __init__(
+        self, *, max_batch_tokens: int = 64, max_queued: int = 100, max_wait_s: float = math.inf
+    ) -> None:
         self.model = WordModel()
-        self.batcher = Batcher(self.model, max_batch_tokens=max_batch_tokens, max_queued=max_queued)
+        self.batcher = Batcher(
+            self.model,
+            max_batch_tokens=max_batch_tokens,
+            max_queued=max_queued,
+            max_wait_s=max_wait_s,
+        )
 
     async def __aenter__(self) -> "Held":
         self.model.may_run.clear()
@@ -118,6 +126,29 @@ async def test_texts_that_arrive_during_a_batch_are_the_next_one() -> None:
         await held.release()
         assert [said(await task) for task in tasks] == [[f"text {n}"] for n in range(5)]
         assert held.model.batches == [[f"text {n}" for n in range(5)]]
+
+
+async def test_nobody_is_taken_who_would_wait_too_long() -> None:
+    async with Held(max_wait_s=0.045) as held:  # at the 10 ms a text that are assumed at first
+        tasks = [asyncio.create_task(ask(held.batcher, f"text {n}")) for n in range(4)]
+        await settle(held, 4)
+        with pytest.raises(QueueFullError, match="4 texts wait for the model and 4 may"):
+            await ask(held.batcher, "one more")
+        await held.release()
+        assert [said(await task) for task in tasks] == [[f"text {n}"] for n in range(4)]
+        for _ in range(60):  # the model is quicker than was assumed
+            await ask(held.batcher, "one")
+        await ask(held.batcher, *(f"text {n}" for n in range(90)))
+
+
+async def test_a_large_request_waits_its_turn_however_short_waits_are() -> None:
+    async with Held(max_wait_s=0.001) as held:
+        task = asyncio.create_task(ask(held.batcher, *(f"text {n}" for n in range(50))))
+        await settle(held, 50)
+        with pytest.raises(QueueFullError, match="50 texts wait for the model and 1 may"):
+            await ask(held.batcher, "one more")
+        await held.release()
+        assert len(await task) == 50
 
 
 @settings(max_examples=25, deadline=None)

@@ -89,6 +89,52 @@ async def test_an_oversize_body_is_refused(client: httpx.AsyncClient) -> None:
         assert reply.json()["error"]["code"] == "body_too_large"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 4000,
+        b'{"input": ' + b"[" * 4000 + b"]" * 4000 + b"}",
+        b'{"input": ' * 600 + b'"x"' + b"}" * 600,
+        b'{"messages": ' + b'[{"content": ' * 600 + b"}",
+        b'{"input": "\xff"}',
+        b'{"input": "\xed\xa0\x80"}',
+        b'{"input": "a\x00b"}',
+        b'{"input": "\\ud800"}',
+        b'\xef\xbb\xbf{"input": "x"}',
+        b'{"input": ' + b"9" * 5000 + b"}",
+        b'{"input": "x", "top_k": 1e999}',
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/chat/completions"])
+async def test_json_that_is_deep_or_no_text_is_refused_without_a_fault(
+    client: httpx.AsyncClient, path: str, body: bytes
+) -> None:
+    reply = await client.post(path, content=body)
+    assert reply.status_code == 400, reply.text
+    assert reply.json()["error"]["code"] in ("invalid_json", "invalid_value")
+
+
+async def test_a_null_character_is_a_character_for_a_model(client: httpx.AsyncClient) -> None:
+    reply = await client.post("/v1/classify", json={"input": "where is\x00 my parcel"})
+    assert reply.status_code == 200
+
+
+async def test_ten_thousand_texts_are_refused(
+    service_args: ServiceArgs, models: Models, keys: KeyRing, metrics: ServiceMetrics
+) -> None:
+    args = service_args.model_copy(update={"max_body_bytes": 1 << 20})
+    app = create_app(args, models=models, keys=keys, metrics=metrics)
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://service", headers=headers
+    ) as client:
+        reply = await client.post("/v1/classify", json={"input": ["x"] * 10_000})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "too_many_inputs"
+    assert len(reply.content) < 1000
+
+
 async def test_a_request_id_is_kept_made_or_refused(client: httpx.AsyncClient) -> None:
     kept = await client.get("/healthz", headers={"x-request-id": "abc-123"})
     assert kept.headers["x-request-id"] == "abc-123"
@@ -151,7 +197,10 @@ async def test_every_reply_has_the_security_headers(stranger: httpx.AsyncClient)
     for path in ("/healthz", "/v1/models", "/docs"):
         headers = (await stranger.get(path)).headers
         assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
         assert headers["cache-control"] == "no-store"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "strict-transport-security" not in headers
 
 
 async def test_our_own_fault_shows_nothing_of_the_inside(
@@ -194,9 +243,9 @@ async def test_metrics_count_requests_batches_and_tokens(client: httpx.AsyncClie
         return float(lines[0].split()[-1]) if lines else 0.0
 
     names = (
-        'ray_sft_requests_total{route="/v1/classify",status="200"}',
+        'ray_sft_requests_total{model="intents",route="/v1/classify",status="200"}',
         'ray_sft_batch_texts_sum{model="intents"}',
-        'ray_sft_requests_total{route="other",status="404"}',
+        'ray_sft_requests_total{model="",route="other",status="404"}',
     )
     before = (await client.get("/metrics")).text
     await client.post("/v1/classify", json={"input": list(TEXTS)})
@@ -213,3 +262,12 @@ async def test_docs_need_no_other_server(stranger: httpx.AsyncClient) -> None:
     assert "http://" not in page
     assert "https://" not in page
     assert "<script" not in page
+
+
+async def test_routes_with_a_name_in_them_are_counted_by_their_pattern(client) -> None:
+    await client.get("/v1/models/intents")
+    await client.get("/v2/models/intents/ready")
+    shown = (await client.get("/metrics")).text
+    assert 'route="/v1/models/{model:path}",status="200"' in shown
+    assert "/v1/models/intents" not in shown
+    assert "/v2/models/intents" not in shown

@@ -82,6 +82,15 @@ async def test_an_announced_length_beyond_the_limit_is_refused_unread() -> None:
     assert caught.value.taken == 0  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("length", [b"", b"-1", b"+1", b"1.5", b"0x10", b"\xb2", b"9" * 5000])
+async def test_a_length_that_is_none_is_refused_unread(length: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        await send_pieces([b"x"], headers=[(b"content-length", length)])
+    assert (caught.value.status, caught.value.code) == (400, "invalid_header")
+    assert caught.value.headers == {"connection": "close"}
+    assert caught.value.taken == 0  # type: ignore[attr-defined]
+
+
 async def test_a_client_that_leaves_within_its_body_reaches_nobody() -> None:
     with pytest.raises(ApiError) as caught:
         await send_pieces([b"012"], leaves=True)

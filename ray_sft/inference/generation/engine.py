@@ -9,6 +9,7 @@ import itertools
 import logging
 import threading
 from collections import deque
+from time import perf_counter
 
 import numpy as np
 
@@ -189,6 +190,7 @@ class GenerationEngine:
                     taken.append((slot, self._queue.popleft()))
         for slot, job in taken:
             self._slots[slot] = job
+            job.stream.started = perf_counter()
             self._reuse_prefix(slot, job)
 
     def _reuse_prefix(self, slot: int, job: Job) -> None:
@@ -197,7 +199,7 @@ class GenerationEngine:
         num, state = self._prefixes.find(request.prompt_ids, scope=request.scope)
         if num:
             self._decoder.copy_in(slot, state, num)
-            job.num_read = job.num_cached = num
+            job.num_read = job.stream.num_cached = num
 
     def _keep_prefix(self, slot: int, job: Job) -> None:
         """Keeps what the slot has read and written, where later prompts may begin with it."""

@@ -1,5 +1,6 @@
 """One request on its way through the engine: what was read, drawn and told of it."""
 
+from time import perf_counter
 from typing import Literal
 
 import numpy as np
@@ -37,7 +38,6 @@ class Job:
         self.number = number
         self.stream = GenerationStream()
         self.num_read = 0
-        self.num_cached = 0
         self.generated: list[int] = []
         self._limit = min(request.max_tokens, max_length - len(request.prompt_ids))
         self._eos = eos
@@ -58,19 +58,32 @@ class Job:
         return self.num_read < len(self.request.prompt_ids)
 
     def advance(self, logits: Array) -> bool:
-        """Draws a token from ``logits`` (vocabulary,), tells what it makes final; True: goes on.
+        """Draws a token from ``logits`` (vocabulary,) and takes it; True: goes on.
 
         Raises:
             ServeError: the logits are damaged, or the constraint cannot be followed.
         """
         check_finite(logits)
         token = self._draw(logits)
+        if token not in self._eos:
+            self._penalties.add(token)
+            if self._matcher is not None:
+                self._matcher.advance(token)
+            if self.request.top_scores is not None:
+                self._scores.append(score_token(logits, token, num_top=self.request.top_scores))
+        return self.take(token, is_complete=self._matcher is not None and self._matcher.is_complete)
+
+    def take(self, token: int, *, is_complete: bool = False) -> bool:
+        """Adds a drawn token to the reply and tells what it makes final; True: goes on.
+
+        Nothing follows a token that makes the reply ``is_complete``.
+        """
         self.generated.append(token)
+        self.stream.last_token = perf_counter()
+        self.stream.first_token = self.stream.first_token or self.stream.last_token
         is_eos = token in self._eos
-        if not is_eos:
-            self._take_in(token, logits)
         text = "" if is_eos else self._text.push(token)
-        is_complete = is_eos or (self._matcher is not None and self._matcher.is_complete)
+        is_complete = is_complete or is_eos
         is_full = len(self.generated) >= self._limit
         if (is_complete or is_full) and not self._text.stopped:
             text += self._text.finish()
@@ -99,16 +112,6 @@ class Job:
             top_p=request.top_p,
         )
 
-    def _take_in(self, token: int, logits: Array) -> None:
-        if not self._penalties.are_neutral:
-            self._penalties.add(token)
-        if self._matcher is not None:
-            self._matcher.advance(token)
-        if self.request.top_scores is not None:
-            self._scores.append(score_token(logits, token, num_top=self.request.top_scores))
-
     def _tell(self, text: str, finish_reason: Literal["stop", "length"] | None) -> None:
         scores, self._scores = tuple(self._scores), []
-        self.stream.put(
-            GenerationChunk(text, len(self.generated), finish_reason, scores, self.num_cached)
-        )
+        self.stream.put(GenerationChunk(text, len(self.generated), finish_reason, scores))

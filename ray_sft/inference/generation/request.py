@@ -108,5 +108,3 @@ class GenerationChunk:
     """Set on the last chunk: an end (of sequence, or a stop string), or a limit."""
     scores: tuple[TokenScore, ...] = ()
     """Of the tokens drawn since the last chunk, the end-of-sequence token left out."""
-    num_cached: int = 0
-    """Tokens of the prompt that were not read again."""

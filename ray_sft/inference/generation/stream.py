@@ -3,8 +3,9 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from time import perf_counter
 
 from ray_sft.inference.generation.request import GenerationChunk
 
@@ -20,12 +21,23 @@ class GenerationStream:
 
     def __init__(self) -> None:
         """A reply of which nothing is there yet."""
+        self.num_cached = 0
+        """Tokens of the prompt that were not read again; set by the engine."""
+        self.submitted = perf_counter()
+        """Time when the request was made."""
+        self.started: float | None = None
+        """Time when the request got its slot; set by the engine."""
+        self.first_token: float | None = None
+        """Time of the first token; set by the engine."""
+        self.last_token: float | None = None
+        """Time of the latest token; set by the engine."""
         self._changed = threading.Condition()
         self._chunks: deque[GenerationChunk] = deque()
         self._error: BaseException | None = None
         self._is_closed = False
         self._is_cancelled = False
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._listener: Callable[[GenerationChunk | None], None] | None = None
 
     @property
     def is_cancelled(self) -> bool:
@@ -37,10 +49,24 @@ class GenerationStream:
         self._is_cancelled = True
         self.close()
 
+    def listen(self, listener: Callable[[GenerationChunk | None], None]) -> None:
+        """Tells ``listener`` every chunk, and None at the end; to be called before anybody reads.
+
+        It is told in the engine's thread, which it must not hold up.
+        """
+        with self._changed:
+            for chunk in self._chunks:
+                listener(chunk)
+            if self._is_closed:
+                listener(None)
+            self._listener = listener
+
     def put(self, chunk: GenerationChunk) -> None:
         """Hands a chunk to the reader; for the engine."""
         with self._changed:
             self._chunks.append(chunk)
+            if self._listener is not None:
+                self._listener(chunk)
             self._wake()
 
     def close(self, error: BaseException | None = None) -> None:
@@ -48,6 +74,8 @@ class GenerationStream:
         with self._changed:
             if not self._is_closed:
                 self._is_closed, self._error = True, error
+                if self._listener is not None:
+                    self._listener(None)
             self._wake()
 
     def __iter__(self) -> Iterator[GenerationChunk]:

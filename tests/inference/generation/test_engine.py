@@ -220,12 +220,12 @@ def test_a_shared_beginning_is_read_once_and_changes_nothing(onnx_decoder, promp
     warm = GenerationEngine(onnx_decoder, num_slots=2)
     try:
         expected = [reply(cold, prompt) for prompt in asked]
-        first = list(warm.submit(GenerationRequest(asked[0], NUM_TOKENS)))
-        assert first[-1].num_cached == 0
+        first = warm.submit(GenerationRequest(asked[0], NUM_TOKENS))
+        assert read(first) == expected[0]
+        assert first.num_cached == 0
         streams = [warm.submit(GenerationRequest(prompt, NUM_TOKENS)) for prompt in asked]
-        chunks = [list(stream) for stream in streams]
-        assert ["".join(chunk.text for chunk in one) for one in chunks] == expected
-        assert all(one[-1].num_cached >= len(system) for one in chunks)
+        assert [read(stream) for stream in streams] == expected
+        assert all(stream.num_cached >= len(system) for stream in streams)
         assert warm.num_cached_tokens > len(system)
         assert cold.num_cached_tokens == 0
     finally:
@@ -238,17 +238,19 @@ def test_the_next_turn_reads_only_what_is_new(engine, prompts):
     chunks = list(engine.submit(first))
     reply_ids = [score.token for chunk in chunks for score in chunk.scores]
     second = (*prompts[5], *reply_ids, *prompts[0])
-    *_, last = engine.submit(GenerationRequest(second, 4))
+    stream = engine.submit(GenerationRequest(second, 4))
+    read(stream)
     unread = 1 if chunks[-1].finish_reason == "length" else 0  # the last token drawn
-    assert last.num_cached == len(prompts[5]) + len(reply_ids) - unread
+    assert stream.num_cached == len(prompts[5]) + len(reply_ids) - unread
 
 
 def test_a_beginning_is_not_shared_between_scopes(engine, prompts):
-    list(engine.submit(GenerationRequest(prompts[6], 2, scope="one")))
-    *_, last = engine.submit(GenerationRequest(prompts[6], 2, scope="other"))
-    assert last.num_cached == 0
-    *_, last = engine.submit(GenerationRequest(prompts[6], 2, scope="one"))
-    assert last.num_cached == len(prompts[6]) - 1
+    found = []
+    for scope in ("one", "other", "one"):
+        stream = engine.submit(GenerationRequest(prompts[6], 2, scope=scope))
+        read(stream)
+        found.append(stream.num_cached)
+    assert found == [0, 0, len(prompts[6]) - 1]
 
 
 def test_the_memory_of_beginnings_is_bounded(onnx_decoder, prompts):

@@ -1,0 +1,273 @@
+"""Releases of a running service: Ray Serve, its proxy, the command. One start serves all of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from ray_sft.bundle import Bundle
+from serve.args import ServiceArgs
+from serve.release.history import History
+from tests.serve.conftest import TEXTS
+from tests.serve.test_run import Running, service
+
+ASKED = TEXTS[2]
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from rich.console import Console
+from ray_sft.core import RaySFTError
+from serve.release.command import Options, run_command
+
+for line in sys.stdin:
+    given = json.loads(line)
+    given["targets"] = tuple(Path(target) for target in given.pop("targets", ()))
+    given["releases_dir"] = Path(given["releases_dir"])
+    try:
+        code = run_command(Console(width=200), Options(**given))
+    except RaySFTError as error:
+        print(f"error: {error}")
+        code = 1
+    print(f"EXIT {code}", flush=True)
+"""
+
+
+@dataclass
+class Deployer:
+    """A process that deploys, so that its imports are paid for once."""
+
+    process: subprocess.Popen
+    running: Running
+    releases_dir: Path
+
+    def deploy(self, *targets: Path, wait: bool = True, **more: object) -> tuple[int, str]:
+        """Exit status and output of ``ray-sft deploy``."""
+        options = {
+            "targets": [str(target) for target in targets],
+            "wait": wait,
+            "port": int(self.running.url.rsplit(":", 1)[1]),
+            "api_key": self.running.key,
+            "timeout_s": 120,
+            "releases_dir": str(self.releases_dir),
+        }
+        self.process.stdin.write(json.dumps(options | more) + "\n")
+        self.process.stdin.flush()
+        said = []
+        for line in self.process.stdout:
+            if line.startswith("EXIT"):
+                return int(line.split()[1]), "".join(said)
+            said.append(line)
+        raise AssertionError("".join(said))
+
+
+@contextmanager
+def deployer(running: Running, folder: Path) -> Iterator[Deployer]:
+    environment = {name: value for name, value in os.environ.items() if "RAY" not in name}
+    with (folder / "deployer.txt").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+        )
+    try:
+        yield Deployer(process, running, folder / "releases")
+    finally:
+        process.stdin.close()
+        process.wait(timeout=60)
+        process.stdout.close()
+
+
+@dataclass
+class Load:
+    """Clients that ask all the time; what they were answered."""
+
+    running: Running
+    retries: int = 0
+    labels: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    is_over: bool = False
+
+    def ask(self) -> None:
+        headers = {"authorization": f"Bearer {self.running.key}"}
+        with httpx.Client(
+            base_url=self.running.url, headers=headers, timeout=60, trust_env=False
+        ) as client:
+            while not self.is_over:
+                start = time.monotonic()
+                self._ask_once(client)
+                self.seconds.append(time.monotonic() - start)
+                time.sleep(0.01)
+
+    def _ask_once(self, client: httpx.Client) -> None:
+        for attempt in range(self.retries + 1):
+            try:
+                reply = client.post("/v1/classify", json={"input": ASKED, "model": "intents"})
+            except httpx.HTTPError as error:
+                problem = repr(error)
+            else:
+                if reply.status_code == 200:
+                    self.labels.append(reply.json()["data"][0]["label"])
+                    return
+                problem = f"{reply.status_code}: {reply.text[:200]}"
+            time.sleep(min(2.0, 0.1 * 2**attempt))
+        self.failures.append(problem)
+
+
+@contextmanager
+def load(running: Running, *, num_clients: int = 4, retries: int = 0) -> Iterator[Load]:
+    found = Load(running, retries)
+    threads = [threading.Thread(target=found.ask) for _ in range(num_clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        found.is_over = True
+        for thread in threads:
+            thread.join(timeout=90)
+
+
+def label_of(bundle: Bundle) -> str:
+    """What a bundle says of the text that is asked all the time."""
+    samples = {one["request"]["text"]: one["response"] for one in bundle.samples()}
+    return str(samples[ASKED]["label"])
+
+
+def replicas(running: Running) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(running.process.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if "ServeReplica:ray-sft:service" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, first: Bundle, generator_bundle: Bundle
+) -> Iterator[tuple[Running, Deployer]]:
+    folder = tmp_path_factory.mktemp("joint")
+    args = ServiceArgs(
+        bundles={"intents": str(first.path), "replies": str(generator_bundle.path)},
+        num_cpus=1,
+        num_slots=2,
+        request_timeout_s=20.0,
+    )
+    with service(args, folder) as running, deployer(running, folder) as deploying:
+        yield running, deploying
+
+
+@pytest.mark.ray
+def test_a_bundle_is_changed_under_load_without_a_failure(served, first, second):
+    running, deploying = served
+    expected = [label_of(first), label_of(second)]
+    assert expected[0] != expected[1]
+    (before,) = [process.pid for process in replicas(running)]
+    with load(running) as clients:
+        time.sleep(1)
+        code, said = deploying.deploy(second.path)
+        time.sleep(1)
+    assert code == 0, said
+    assert "changing the running replicas: 'intents' has another bundle" in said
+    assert clients.failures == []
+    assert clients.labels[0] == expected[0]
+    assert clients.labels[-1] == expected[1]
+    assert Counter(clients.labels).keys() == set(expected)
+    assert [process.pid for process in replicas(running)] == [before]  # no new process
+    assert max(clients.seconds) < 5
+
+
+@pytest.mark.ray
+def test_a_bundle_that_answers_otherwise_never_reaches_the_service(served, drifted_bundle):
+    _, deploying = served
+    code, said = deploying.deploy(drifted_bundle)
+    assert code == 1
+    assert "answered differently" in said
+
+
+@pytest.mark.ray
+def test_a_release_that_the_replicas_refuse_is_taken_back(served, torch_generator_bundle, second):
+    """Its samples are answered well; but nothing generates text from these weights."""
+    running, deploying = served
+    with load(running) as clients:
+        code, said = deploying.deploy(torch_generator_bundle.path)
+    assert code == 1, said
+    assert "text is generated from ONNX bundles only" in said
+    assert "serves again" in said
+    assert clients.failures == []
+    assert set(clients.labels) == {label_of(second)}
+    record = History(deploying.releases_dir).records()[-1]
+    assert record.outcome == "returned"
+
+
+@pytest.mark.ray
+def test_settings_that_do_not_start_are_taken_back(served, second, tmp_path):
+    """A rolling update: the old replica serves until a new one does, which this one never does."""
+    running, deploying = served
+    config = tmp_path / "config.yaml"
+    args = History(deploying.releases_dir).records()[0].args.model_dump(mode="json")
+    (tmp_path / "file").write_text("in the way")
+    args |= {
+        "monitor": {"model": "intents", "database": f"sqlite:///{tmp_path}/file/monitor.db"},
+    }
+    config.write_text(yaml.safe_dump(args))
+    with load(running) as clients:
+        code, said = deploying.deploy(config)
+    assert code == 1, said
+    assert "a rolling update: monitor has changed" in said
+    assert "the new replicas do not start" in said
+    assert clients.failures == []
+    assert set(clients.labels) == {label_of(second)}
+
+
+@pytest.mark.ray
+def test_settings_are_changed_under_load_without_a_failure(served, tmp_path):
+    running, deploying = served
+    (before,) = [process.pid for process in replicas(running)]
+    config = tmp_path / "config.yaml"
+    good = [one for one in History(deploying.releases_dir).records() if one.is_good]
+    args = good[-1].args.model_dump(mode="json") | {"max_inputs": 5, "fingerprints": {}}
+    config.write_text(yaml.safe_dump(args))
+    with load(running) as clients:
+        code, said = deploying.deploy(config)
+        time.sleep(3)  # the old replica ends
+    assert code == 0, said
+    assert clients.failures == []
+    (after,) = [process.pid for process in replicas(running)]
+    assert after != before
+
+
+@pytest.mark.ray
+def test_a_killed_replica_costs_no_request_of_a_client_that_asks_again(served):
+    running, _ = served
+    (victim,) = replicas(running)
+    with load(running, retries=12) as clients:
+        time.sleep(0.5)
+        os.kill(victim.pid, signal.SIGKILL)
+        ends_at = time.monotonic() + 90
+        while not (found := [one for one in replicas(running) if one.pid != victim.pid]):
+            assert time.monotonic() < ends_at
+            time.sleep(0.2)
+        answered = len(clients.labels)
+        while len(clients.labels) < answered + 20:
+            assert time.monotonic() < ends_at, clients.failures[-1:]
+            time.sleep(0.1)
+    assert found
+    assert clients.failures == []
