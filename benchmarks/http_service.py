@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -80,6 +80,8 @@ class Service:
     url: str
     key: str
     args: ServiceArgs
+    pid: int = 0
+    """Of the process that has started all others; 0 for a peer."""
 
     def batch_sizes(self) -> dict[int, int]:
         """How many batches of each size have run so far."""
@@ -190,20 +192,28 @@ def start_service(bundle: Bundle, **options: object) -> Iterator[Service]:
             line = next((line for line in process.stdout if line.startswith("READY")), "")
             if not line:
                 raise SystemExit("the service did not start; try it with 'ray-sft serve'.")
-            yield Service(line.split()[1], key, args)
+            yield Service(line.split()[1], key, args, process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=90)
 
 
-def load(service: Service, texts: Sequence[str], *, num_connections: int, seconds: float) -> Load:
-    """Asks ``/v1/classify`` one text a request, over ``num_connections`` connections at once."""
+def load(
+    service: Service,
+    texts: Sequence[str],
+    *,
+    num_connections: int,
+    seconds: float,
+    path: str = "/v1/classify",
+    body: Callable[[str], Mapping[str, object]] = lambda text: {"input": text},
+) -> Load:
+    """Asks ``path`` one text a request, over ``num_connections`` connections at once."""
     with tempfile.TemporaryDirectory() as folder:
         bodies = Path(folder) / "bodies"
-        lines = [json.dumps({"input": text}, ensure_ascii=False) + "\n" for text in texts]
+        lines = [json.dumps(body(text), ensure_ascii=False) + "\n" for text in texts]
         bodies.write_text("".join(lines), encoding="utf-8")
         environment = os.environ | {"KEY": service.key, "BODIES": str(bodies)}
-        url = f"{service.url}/v1/classify"
+        url = f"{service.url}{path}"
         if shutil.which("wrk") is None:
             command = [sys.executable, "-m", "benchmarks.http_load"]
             command += [url, str(num_connections), str(seconds)]
