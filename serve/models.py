@@ -53,17 +53,13 @@ class Models:
         """
         self.bundles = dict(bundles)
         self.arms = dict(arms)
+        self.has_candidates = bool(arms)
         self._models = {
             name: model for loaded in bundles.values() for name, model in loaded.models.items()
         }
         self._arms_by_model = {
             model: found for name, found in arms.items() for model in bundles[name].models
         }
-
-    @property
-    def has_candidates(self) -> bool:
-        """Whether some name has a candidate."""
-        return bool(self.arms)
 
     def any(self, name: str | None) -> tuple[str, Served]:
         """The model of a name, whatever its task; without a name the only one.

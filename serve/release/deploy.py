@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ray_sft.bundle import Bundle
-from ray_sft.core import RaySFTError, ServeError
+from ray_sft.core import ConfigError, RaySFTError, ServeError
 from ray_sft.inference import Predictor, check_samples
 from serve.args import ServiceArgs
 from serve.release.findings import Finding
@@ -18,6 +18,7 @@ from serve.release.gate import check_budget_figures, inspect
 from serve.release.golden import GoldenBundle
 from serve.release.history import History, Record
 from serve.release.plan import Plan, changed_settings, make_plan
+from serve.release.swappable import holders, why_not_swapped
 from serve.release.target import Serving, Target
 from serve.release.watch import Watch
 from serve.release.wishes import Wishes
@@ -75,6 +76,7 @@ class Deployment:
                 self.say(note)
             release = serving.args.release if serving else 0
             opened, args = _open_all(args.model_copy(update={"release": release}))
+            _check_candidates(args, opened)
             plan = self._plan(serving, args, opened)
             if plan.way == "nothing":
                 self.say(plan.reasons[0])
@@ -95,7 +97,7 @@ class Deployment:
             serving.args if serving else None,
             args,
             serving=serving.manifests if serving else {},
-            manifests=[(name, bundle.manifest) for name, bundle in opened.all],
+            manifests={name: bundle.manifest for name, bundle in opened.bundles.items()},
         )
 
     def _inspect(self, serving: Serving | None, opened: _Opened) -> list[str]:
@@ -199,6 +201,18 @@ def _open(name: str, path: str, fingerprint: str) -> Bundle:
             "again. Deploy what the folder holds now, or put the former bundle back."
         )
     return bundle
+
+
+def _check_candidates(args: ServiceArgs, opened: _Opened) -> None:
+    """Raises ConfigError for a candidate that could never take the place it is a candidate for."""
+    held = holders(args)
+    for name, candidate in opened.candidates.items():
+        reason = why_not_swapped(name, opened.bundles[name].manifest, candidate.manifest, held)
+        if reason:
+            raise ConfigError(
+                f"{reason}; so it can have no candidate. Deploy the bundle itself: that is a "
+                "rolling update, from which the way back is as short."
+            )
 
 
 def _new_bundles(serving: Serving | None, opened: _Opened) -> list[tuple[str, Bundle]]:

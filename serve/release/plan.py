@@ -6,7 +6,7 @@ starts new replicas before it ends old ones. Which it is, is a matter of what ha
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal, TypeAlias
@@ -48,7 +48,7 @@ def make_plan(
     new: ServiceArgs,
     *,
     serving: Mapping[str, Manifest],
-    manifests: Sequence[tuple[str, Manifest]],
+    manifests: Mapping[str, Manifest],
 ) -> Plan:
     """The way from ``current`` to ``new``.
 
@@ -56,7 +56,7 @@ def make_plan(
         current: what is served; None where nothing is.
         new: what is to be served. Its fingerprints are known, as those of ``current``.
         serving: the manifests of the bundles that are served, by model name, as far as known.
-        manifests: those of what is to be served and of candidates, with their model names.
+        manifests: those of the bundles that are to be served.
     """
     if current is None:
         return Plan("start", ("nothing is served yet",))
@@ -65,7 +65,7 @@ def make_plan(
     held = holders(new)
     reasons = tuple(
         reason
-        for name, manifest in manifests
+        for name, manifest in manifests.items()
         if name in serving and (reason := why_not_swapped(name, serving[name], manifest, held))
     )
     if reasons:

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from serve.args import ServiceArgs
+from serve.proxy import proxy_settings
 from serve.scaling import Autoscaling
 
 
@@ -68,3 +69,11 @@ def test_ray_is_told_all_of_it():
     assert found.user_config == service.wanted.model_dump(mode="json")
     same = bind_app(service.model_copy(update={"release": 4}), KeyRing(()))._bound_deployment
     assert same._version == deployment._version
+
+
+def test_a_proxy_lets_the_longest_stream_end(tmp_path):
+    settings = proxy_settings(args(request_timeout_s=600), tmp_path)
+    assert float(settings["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) > 600
+    drains_s = float(settings["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"])
+    hears_within_s = float(settings["RAY_SERVE_HAPROXY_BROADCAST_COALESCE_S"])
+    assert drains_s >= 2 * hears_within_s

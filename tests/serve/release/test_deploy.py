@@ -2,7 +2,7 @@
 
 import pytest
 
-from ray_sft.core import BundleError, ServeError
+from ray_sft.core import BundleError, ConfigError, ServeError
 from serve.args import ServiceArgs
 from serve.release.deploy import Deployment, Refused
 from serve.release.history import History
@@ -183,6 +183,15 @@ def test_a_held_bundle_makes_a_rolling_update_by_itself(history, first, second):
     assert any("held by the application 'monitor'" in line for line in said)
     again = deployment(target, history).run(to(first))
     assert (again.way, again.args.revision) == ("rolling", "release-2")
+
+
+def test_what_an_application_holds_can_have_no_candidate(history, first, second):
+    monitor = {"model": "intents", "database": "sqlite:///m.db"}
+    args = ServiceArgs.model_validate(served_args(first).model_dump() | {"monitor": monitor})
+    target = SimulatedTarget(Serving(args, {"intents": first.manifest}))
+    with pytest.raises(ConfigError, match="held by the application 'monitor'; so it can have no"):
+        deployment(target, history).run(Candidates(to(second), percent=10, shadow=0))
+    assert target.applied == []
 
 
 def test_a_canary_is_promoted_or_aborted(target, history, first, second):

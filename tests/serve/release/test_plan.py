@@ -27,7 +27,7 @@ def plan(current, new, *, serving, manifests):
         current,
         new,
         serving={"intents": serving.manifest},
-        manifests=[("intents", manifests.manifest)],
+        manifests={"intents": manifests.manifest},
     )
 
 
@@ -36,7 +36,7 @@ def test_nothing_is_started_anew_for_another_bundle(first, second):
     assert found.way == "swap"
     assert found.reasons == ("'intents' has another bundle",)
     assert plan(args_of(first), args_of(first), serving=first, manifests=first).way == "nothing"
-    assert make_plan(None, args_of(first), serving={}, manifests=[]).way == "start"
+    assert make_plan(None, args_of(first), serving={}, manifests={}).way == "start"
 
 
 def test_a_bundle_that_lies_elsewhere_is_the_same_bundle(first, tmp_path):
