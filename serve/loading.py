@@ -39,7 +39,7 @@ from serve.served import (
     Served,
     TranslatedText,
 )
-from serve.warm_up import warm_engine, warm_predictor
+from serve.warm_up import first_sample, warm_engine, warm_predictor
 
 __all__ = ["Loader"]
 
@@ -118,7 +118,12 @@ class Loader:
         generates = any(isinstance(t, CausalLanguageModel) for t in bundle.manifest.tasks.values())
         make = self._generator if generates else self._encoders
         models, release = make(name, bundle, figures)
-        loaded = LoadedBundle(name, path, found, bundle, models, figures, release)
+        samples = {
+            model_name: sample
+            for model_name, model in models.items()
+            if (sample := first_sample(bundle, model.task_name))
+        }
+        loaded = LoadedBundle(name, path, found, bundle, models, figures, release, samples)
         if bundle.fingerprint != found:
             loaded.close()
             raise BundleError(f"bundle '{path}' was replaced while it was loaded. Deploy it again.")

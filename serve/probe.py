@@ -6,15 +6,15 @@ fails this three times away and starts another.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
+from typing import Any
 
 from ray_sft.core import ServeError
 from ray_sft.inference import EngineBusy, GenerationRequest, sample_difference
 from serve.models import Models
 from serve.outcomes import Answer, QueueFullError, RefusedError
 from serve.served import Encoder, Generator, Served, TranslatedText
-from serve.warm_up import first_sample
 
 __all__ = ["Probe"]
 
@@ -44,28 +44,27 @@ class Probe:
         """
         if self._clock() < self._due:
             return
-        for name, model in self._one_of_each_queue():
+        for name, model, sample in self._one_of_each_queue():
             try:
-                await _ask(name, model)
+                await _ask(name, model, sample)
             except (QueueFullError, EngineBusy):
                 continue  # busy is not ill
         self._due = self._clock() + self._interval_s
 
-    def _one_of_each_queue(self) -> Iterator[tuple[str, Served]]:
+    def _one_of_each_queue(self) -> Iterator[tuple[str, Served, Mapping[str, Any] | None]]:
         seen: set[int] = set()
         for loaded in list(self._models.bundles.values()):
             for name, model in loaded.models.items():
                 place = id(model.batcher if isinstance(model, Encoder) else model.engine)
                 if place not in seen:
                     seen.add(place)
-                    yield name, model
+                    yield name, model, loaded.samples.get(name)
 
 
-async def _ask(name: str, model: Served) -> None:
+async def _ask(name: str, model: Served, sample: Mapping[str, Any] | None) -> None:
     if isinstance(model, Generator):
         await _ask_generator(name, model)
         return
-    sample = first_sample(model.bundle, model.task_name)
     if sample is None:
         return
     (answer,) = await model.submit([sample["request"]])

@@ -174,6 +174,8 @@ class LoadedBundle:
     metrics: BundleMetrics
     release: Callable[[], None]
     """Frees the weights."""
+    samples: Mapping[str, Mapping[str, Any]]
+    """A request with its answer by model name; the folder's may be another bundle's by now."""
 
     @property
     def is_idle(self) -> bool:

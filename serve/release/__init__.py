@@ -1,8 +1,11 @@
 """Changing the bundles of a service while it serves: swaps, candidates, safe deployments.
 
-What a replica does stands in `swap`, `arms`, `shadow` and `compare`; what the command
-``ray-sft deploy`` does in `deploy`, `gate`, `plan`, `history` and `golden`. Ray is known to
-`target` alone.
+In a replica: `swap` exchanges bundles, `arms` holds a name's two while there is a candidate,
+`text_shadow` and `reply_shadow` ask it, `compare` and `figures` say how it does. In the command
+``ray-sft deploy``: `wishes` says what is meant, `gate` whether it may be, `plan` how it is done,
+`deploy` does it, `watch` and `golden` see whether it serves, `history` remembers. Ray is known to
+`target` alone. While bundles are exchanged, and as long as there is a candidate, a replica holds
+two bundles for a name, and needs the memory.
 
 Example:
     >>> from serve.release import Release

@@ -81,8 +81,11 @@ class Deployment:
             if plan.way == "nothing":
                 self.say(plan.reasons[0])
                 return None
+            self._warn_of_overwritten(serving, args)
             overridden = self._inspect(serving, opened)
             self._try_samples(serving, opened)
+            if serving is not None and self.history.adopt(serving.args):
+                self.say("what is served was written down, so that there is a way back")
             if plan.way == "rolling":
                 self.target.check_room(args)
                 args = _with_new_replicas(serving, args, self.history)
@@ -99,6 +102,18 @@ class Deployment:
             serving=serving.manifests if serving else {},
             manifests={name: bundle.manifest for name, bundle in opened.bundles.items()},
         )
+
+    def _warn_of_overwritten(self, serving: Serving | None, args: ServiceArgs) -> None:
+        """A replica keeps what it has loaded; a new one could not load it again."""
+        if serving is None:
+            return
+        for name, path in serving.args.bundles.items():
+            is_another = args.fingerprints.get(name) != serving.args.fingerprints[name]
+            if args.bundles.get(name) == path and is_another:
+                self.say(
+                    f"'{name}': the bundle that is served was written over in '{path}', so the way "
+                    "back to it ends with its replicas. Give every bundle a folder of its own."
+                )
 
     def _inspect(self, serving: Serving | None, opened: _Opened) -> list[str]:
         """What was overridden by force.

@@ -25,7 +25,7 @@ from serve.release.plan import Way, changed_settings
 
 __all__ = ["History", "Kind", "Outcome", "Record", "default_releases_dir"]
 
-Kind: TypeAlias = Literal["deploy", "canary", "promote", "abort", "rollback"]
+Kind: TypeAlias = Literal["found", "deploy", "canary", "promote", "abort", "rollback"]
 Outcome: TypeAlias = Literal["deploying", "applied", "served", "returned", "failed", "interrupted"]
 
 _FILE = re.compile(r"(\d{4,})\.yaml")
@@ -38,7 +38,7 @@ class Record(Config):
     number: int = Field(ge=1)
     """Counted from 1."""
     kind: Kind
-    """Which command it was."""
+    """Which command it was; ``found``: a service that something else had started."""
     way: Way
     """How it was brought to the replicas."""
     outcome: Outcome
@@ -129,6 +129,15 @@ class History:
             ConfigError: a file is damaged.
         """
         return [self._read(path) for _, path in self._files()]
+
+    def adopt(self, serving: ServiceArgs) -> Record | None:
+        """Writes down what is served already, where no release says so: the way back to it.
+
+        None where one does.
+        """
+        if any(one.is_good and not _differs(one.args, serving) for one in self.records()):
+            return None
+        return self.end(self.begin(serving, kind="found", way="nothing"), "served")
 
     def one_before(self, serving: ServiceArgs) -> Record:
         """The newest good release before the one that is served, and other than it.

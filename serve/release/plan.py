@@ -70,9 +70,11 @@ def make_plan(
     )
     if reasons:
         return Plan("rolling", reasons)
-    names = changed_bundles(current, new)
-    if names or current.releases != new.releases:
-        return Plan("swap", tuple(f"'{name}' has another bundle" for name in names))
+    changes = [f"'{name}' has another bundle" for name in changed_bundles(current, new)]
+    if current.releases != new.releases:
+        changes.append(f"candidates: {', '.join(new.releases) or 'none any more'}")
+    if changes:
+        return Plan("swap", tuple(changes))
     if any(getattr(current, name) != getattr(new, name) for name in NOT_A_REPLICAS[:3]):
         return Plan("swap", ("the number of replicas has changed",))
     return Plan("nothing", ("everything is as it is served",))

@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeAlias
 from ray_sft.bundle import Manifest
 from ray_sft.core import ServeError, reason_of
 from serve.args import ServiceArgs
-from serve.keys import KeyRing, load_keys
+from serve.keys import KeyRing
 from serve.release.report import ReplicaReport
 
 __all__ = ["RayTarget", "Serving", "Target", "TargetStatus", "connected"]
@@ -130,16 +130,16 @@ class RayTarget:
         from ray.serve.config import HTTPOptions
         from ray.serve.schema import LoggingConfig
 
-        from serve.app import APP_NAME, bind_app
+        from serve.app import APP_NAME, bind_app, build_app
 
         if self.status().state == "missing":
             serve.start(
                 http_options=HTTPOptions(host=args.host, port=args.port),
                 logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
             )
-        if self._keys is None:
-            self._keys = load_keys(Path(args.keys_file).expanduser(), os.environ)
-        target = serve.RunTarget(bind_app(args, self._keys), name=APP_NAME, route_prefix="/")
+        # a running service keeps its keys, which may be others than this user's
+        application = build_app(args) if self._keys is None else bind_app(args, self._keys)
+        target = serve.RunTarget(application, name=APP_NAME, route_prefix="/")
         try:
             serve.run_many([target], wait_for_applications_running=False)
         except RuntimeError as error:
@@ -184,10 +184,10 @@ class RayTarget:
             found = handle.broadcast("release_report").results(
                 timeout_s=_ANSWERS_WITHIN_S, return_exceptions=True
             )
+            return [ReplicaReport.model_validate(one) for one in found if isinstance(one, dict)]
         except Exception:  # Ray's, of several kinds, while no replica takes requests
             logger.debug("no replica answers", exc_info=True)
             return []
-        return [ReplicaReport.model_validate(one) for one in found if isinstance(one, dict)]
 
 
 @contextmanager
@@ -208,7 +208,8 @@ def connected(address: str) -> Iterator[RayTarget]:
             f"no Ray answers at '{address}': {reason_of(error)}. Give the address of the cluster "
             "with --address, from one of its nodes."
         ) from error
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    # Ray Serve sets the level of its logger whenever it is used; these are its affairs, not news
+    logging.getLogger("ray.serve").addFilter(lambda record: record.levelno >= logging.ERROR)
     try:
         yield RayTarget()
     finally:

@@ -23,6 +23,11 @@ _OF_RAY_SERVE = ("host", "port", "proxy", "ray_address", "startup_timeout_s")
 """What Ray Serve was started with; another process cannot change it."""
 
 
+_NOT_BY_DEFAULT = ("keys_file", "num_cpus", "revision")
+"""Where a configuration says nothing of these, they stay: what is usual here, on this machine and
+for this user, need not be so there."""
+
+
 class Wishes(Protocol):
     """What a command is to do."""
 
@@ -51,10 +56,11 @@ class Configure:
         if serving is None:
             return args, []
         kept = {name: getattr(serving.args, name) for name in _OF_RAY_SERVE}
-        if "num_cpus" not in self.args.model_fields_set:
-            kept["num_cpus"] = serving.args.num_cpus  # the default is this machine's, not its
-        if "revision" not in self.args.model_fields_set:
-            kept["revision"] = serving.args.revision
+        kept |= {
+            name: getattr(serving.args, name)
+            for name in _NOT_BY_DEFAULT
+            if name not in self.args.model_fields_set
+        }
         notes = [
             f"{name} stays {kept[name]!r}: it was given when Ray Serve was started"
             for name in ("host", "port", "proxy")

@@ -1,11 +1,13 @@
 """A replica whose models do not answer as they did is ill; one that is busy is not."""
 
 import asyncio
+import shutil
 
 import pytest
 
 from ray_sft.core import ServeError
-from serve.models import Models
+from serve.metrics import ServiceMetrics
+from serve.models import Models, load_models
 from serve.outcomes import Answer, ItemFailedError, QueueFullError, Timing
 from serve.probe import Probe
 from tests.serve.conftest import TEXTS
@@ -142,3 +144,19 @@ async def test_a_probe_waits_in_the_queue_like_everybody(probe, clock, models):
     await asyncio.sleep(0)
     await probe.check()
     assert all(isinstance(answer, Answer) for (answer,) in await asyncio.gather(*clients))
+
+
+@pytest.mark.asyncio
+async def test_a_folder_that_is_written_anew_makes_nobody_ill(
+    classifier_bundle, service_args, tmp_path, clock
+):
+    """A run that is repeated puts another bundle into the place of the one that is served."""
+    folder = tmp_path / "intents"
+    shutil.copytree(classifier_bundle.path, folder)
+    args = service_args.model_copy(update={"bundles": {"intents": str(folder)}})
+    models = load_models(args, num_threads=1, metrics=ServiceMetrics())
+    (folder / "samples.jsonl").write_text("")
+    probe = Probe(models, interval_s=30, clock=clock)
+    clock.now = 31
+    await probe.check()
+    models.close()

@@ -157,3 +157,14 @@ def wanted(release: int, bundles: dict[str, Bundle | str | Path], **more: object
         for name, one in bundles.items()
     }
     return Wanted.model_validate({"release": release, "bundles": paths} | more)
+
+
+def args_of(*bundles: Bundle, **more: object) -> ServiceArgs:
+    """Arguments of a service of up to two bundles, with their fingerprints."""
+    names = ("intents", "others")[: len(bundles)]
+    return ServiceArgs(
+        bundles={name: str(one.path) for name, one in zip(names, bundles, strict=True)},
+        fingerprints={n: one.fingerprint for n, one in zip(names, bundles, strict=True)},
+        num_cpus=1,
+        **more,
+    )

@@ -15,6 +15,9 @@ from serve.release.choose import is_chosen
 from serve.release.settings import Release
 from tests.serve.conftest import TEXTS, TOKEN
 from tests.serve.release.conftest import rewritten, wanted
+from tests.serve.test_heads import market_bundle
+
+__all__ = ["market_bundle"]
 
 MESSAGES = [{"role": "user", "content": TEXTS[0]}]
 
@@ -258,3 +261,33 @@ async def test_a_shadow_of_equal_weights_agrees_in_everything(make_changing, fir
         report = await compared(changing, 1)
     assert report.tasks["intent"].agreement == 1.0
     assert report.tasks["intent"].figures["score_difference"].most < 1e-5
+
+
+@pytest.mark.asyncio
+async def test_every_head_of_a_bundle_is_compared(make_changing, market_bundle, keys, tmp_path):
+    same = rewritten(market_bundle, tmp_path / "same")
+    releases = {"market": Release(bundle=str(same.path), shadow=100)}
+    changing = make_changing({"market": market_bundle.path}, releases=releases)
+    requests = {
+        "/v1/classify": {"model": "market/topic", "input": list(TEXTS)},
+        "/v1/embeddings": {"model": "market/vector", "input": list(TEXTS)},
+        "/v1/score": {"model": "market/click", "history": [TEXTS[0]], "candidates": list(TEXTS)},
+    }
+    async with asking(changing, keys) as client:
+        for number, (path, body) in enumerate(requests.items(), start=1):
+            reply = await client.post(path, json=body)
+            assert reply.status_code == 200, reply.text
+            assert reply.headers["x-model-variant"] == "current"
+            report = await compared(changing, number, name="market")
+    # classifiers are one queue, so one request to one of them is an answer of each
+    assert {task: one.compared for task, one in report.tasks.items()} == {
+        "topic": 5,
+        "sentiment": 5,
+        "moods": 5,
+        "vector": 5,
+        "click": 1,
+    }
+    assert report.tasks["moods"].agreement == 1.0
+    assert report.tasks["vector"].agreement is None
+    assert report.tasks["vector"].figures["cosine"].least == pytest.approx(1.0, abs=1e-5)
+    assert report.tasks["click"].figures["rank_correlation"].mean == pytest.approx(1.0)

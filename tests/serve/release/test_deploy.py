@@ -1,5 +1,7 @@
 """The command's decisions, on a service that lives in this process."""
 
+import shutil
+
 import pytest
 
 from ray_sft.core import BundleError, ConfigError, ServeError
@@ -74,13 +76,16 @@ def to(bundle, **more):
     return Replace({"intents": str(bundle.path)}, **more)
 
 
-def test_a_good_release_is_served_and_written_down(target, history, second):
+def test_a_good_release_is_served_and_written_down(target, history, first, second):
     samples, said = Samples(), []
     record = deployment(target, history, ask=samples, said=said).run(to(second))
-    assert (record.number, record.outcome, record.way) == (1, "served", "swap")
-    assert history.records() == [record]
+    assert (record.number, record.outcome, record.way) == (2, "served", "swap")
+    found, last = history.records()
+    assert last == record
+    assert (found.kind, found.outcome) == ("found", "served")
+    assert found.args.fingerprints == {"intents": first.fingerprint}
     assert target.serving.args.fingerprints == {"intents": second.fingerprint}
-    assert target.serving.args.release == 1
+    assert target.serving.args.release == 2
     assert samples.asked == [[("intents", second.fingerprint, False)]]
     assert any("changing the running replicas" in line for line in said)
 
@@ -95,20 +100,20 @@ def test_what_is_served_already_is_not_deployed(target, history, first):
 def test_a_release_that_does_not_serve_is_taken_back_by_itself(target, history, first, second, how):
     samples = Samples(wrong=1000 if how == "samples" else 0)
     if how == "stuck_on":
-        target.stuck_on = {1}
+        target.stuck_on = {2}
     elif how != "samples":
         message = {"fails_on": "answered differently", "dies_on": "x\nBundleError: bad\ny"}[how]
-        setattr(target, how, {1: message})
+        setattr(target, how, {2: message})
     ask = (lambda golden: samples(golden) if golden else []) if how == "samples" else samples
     record = deployment(target, history, ask=ask).run(to(second))
     assert record.outcome == "returned"
     assert {
         "fails_on": "answered differently",
         "dies_on": "the new replicas do not start: BundleError: bad",
-        "stuck_on": "after 30 s 0 of 3 replicas serve release 1. Ray says: waiting for CPUs",
+        "stuck_on": "after 30 s 0 of 3 replicas serve release 2. Ray says: waiting for CPUs",
         "samples": "the samples are not answered as recorded: model 'intents'",
     }[how] in record.reason
-    assert [args.release for args in target.applied] == [1, 0]
+    assert [args.release for args in target.applied] == [2, 0]
     assert target.serving.args.fingerprints == {"intents": first.fingerprint}
 
 
@@ -117,7 +122,7 @@ def test_samples_that_are_answered_late_are_answered(target, history, second):
 
 
 def test_where_going_back_fails_too_it_is_said(target, history, second):
-    target.fails_on = {1: "bad", 0: "gone"}
+    target.fails_on = {2: "bad", 0: "gone"}
     record = deployment(target, history).run(to(second))
     assert record.outcome == "failed"
     assert record.reason == "bad Going back failed too: gone"
@@ -179,10 +184,10 @@ def test_a_held_bundle_makes_a_rolling_update_by_itself(history, first, second):
     said = []
     record = deployment(target, history, said=said).run(to(second))
     assert (record.way, record.outcome) == ("rolling", "served")
-    assert record.args.revision == "release-1"  # or Ray would keep its replicas
+    assert record.args.revision == "release-2"  # or Ray would keep its replicas
     assert any("held by the application 'monitor'" in line for line in said)
     again = deployment(target, history).run(to(first))
-    assert (again.way, again.args.revision) == ("rolling", "release-2")
+    assert (again.way, again.args.revision) == ("rolling", "release-3")
 
 
 def test_what_an_application_holds_can_have_no_candidate(history, first, second):
@@ -215,18 +220,36 @@ def test_a_canary_is_promoted_or_aborted(target, history, first, second):
 
 def test_a_rollback_serves_the_release_before(target, history, first, second):
     deployment(target, history).run(to(second))
-    overwritten = served_args(second).model_copy(update={"fingerprints": {"intents": "f" * 64}})
-    with pytest.raises(ServeError, match="written anew"):
-        deployment(target, history).run(Configure(overwritten))
-    third = deployment(target, history).run(to(first))
-    assert third.number == 2
-    record = deployment(target, history).run(GoBack(history))
-    assert (record.kind, record.number, record.outcome) == ("rollback", 3, "served")
+    back = deployment(target, history).run(GoBack(history))  # to what the command had found
+    assert (back.kind, back.number, back.outcome) == ("rollback", 3, "served")
+    assert target.serving.args.fingerprints == {"intents": first.fingerprint}
+    again = deployment(target, history).run(GoBack(history))
+    assert again.outcome == "served"
     assert target.serving.args.fingerprints == {"intents": second.fingerprint}
 
 
+def test_a_bundle_that_was_written_over_cannot_be_gone_back_to(target, history, second):
+    overwritten = served_args(second).model_copy(update={"fingerprints": {"intents": "f" * 64}})
+    with pytest.raises(ServeError, match="written anew"):
+        deployment(target, history).run(Configure(overwritten))
+    assert target.applied == []
+
+
+def test_a_bundle_in_the_folder_of_the_one_that_is_served_is_warned_of(
+    history, first, second, tmp_path
+):
+    folder = tmp_path / "intents"
+    shutil.copytree(second.path, folder)
+    args = served_args(first).model_copy(update={"bundles": {"intents": str(folder)}})
+    target = SimulatedTarget(Serving(args, {"intents": first.manifest}))
+    said = []
+    record = deployment(target, history, said=said).run(Replace({"intents": str(folder)}))
+    assert record.outcome == "served"
+    assert any("was written over" in line for line in said)
+
+
 def test_without_waiting_nothing_is_known_and_nothing_is_taken_back(target, history, second):
-    target.fails_on = {1: "bad"}
+    target.fails_on = {2: "bad"}
     record = deployment(target, history, wait=False).run(to(second))
     assert record.outcome == "applied"
     assert len(target.applied) == 1
@@ -238,7 +261,7 @@ def test_an_interrupted_command_says_so(target, history, second):
 
     with pytest.raises(KeyboardInterrupt):
         deployment(target, history, ask=interrupt).run(to(second))
-    assert history.records()[0].outcome == "interrupted"
+    assert history.records()[-1].outcome == "interrupted"
 
 
 def test_a_service_that_has_scaled_to_zero_is_woken(target, history, second):

@@ -1,8 +1,7 @@
 """Records of releases: whole or not there, one number each, readable by their owner alone."""
 
+import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -45,23 +44,20 @@ def test_numbers_go_on_from_the_service_and_from_the_folder(tmp_path):
     assert history.begin(ARGS, kind="deploy", way="swap").number == 9
 
 
-PROGRAM = """
-import sys
-from pathlib import Path
-from serve.args import ServiceArgs
-from serve.release.history import History
-args = ServiceArgs(bundles={"intents": "runs/intents"})
-for _ in range(20):
-    print(History(Path(sys.argv[1])).begin(args, kind="deploy", way="swap").number)
-"""
+def _begin_twenty(folder: Path) -> None:
+    for _ in range(20):
+        History(folder).begin(ARGS, kind="deploy", way="swap")
 
 
 def test_processes_at_the_same_time_share_no_number(tmp_path):
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    numbers = [int(n) for process in processes for n in process.communicate(timeout=120)[0].split()]
-    assert sorted(numbers) == list(range(1, 41))
-    assert len(History(tmp_path).records()) == 40
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_begin_twenty, args=(tmp_path,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert [record.number for record in History(tmp_path).records()] == list(range(1, 61))
     assert not list(tmp_path.glob(".*draft"))
 
 
@@ -116,6 +112,16 @@ def test_the_way_back_leads_to_another_good_release(tmp_path):
     assert history.one_before(back.args) == second
     with pytest.raises(ConfigError, match="no other release before 1"):
         history.one_before(first.args)
+
+
+def test_what_something_else_has_started_is_written_down_once(tmp_path):
+    history = History(tmp_path)
+    found = history.adopt(another("a"))
+    assert (found.number, found.kind, found.outcome) == (1, "found", "served")
+    assert history.adopt(another("a")) is None
+    served(history, another("b", release=1))
+    assert history.adopt(another("a")) is None
+    assert history.adopt(another("c")).number == 3
 
 
 def test_a_service_has_a_folder_of_its_own():
