@@ -6,6 +6,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from ray_sft import cli
 from ray_sft.cli import KEYS_FILE, app
 from serve.args import ServiceArgs
 from serve.keys import load_keys
@@ -19,7 +20,12 @@ def path(tmp_path: Path) -> Path:
 
 def keys(path: Path, *arguments: str, width: int = 200) -> Result:
     line = ["keys", *arguments, "--keys-file", str(path)]
-    return CliRunner().invoke(app, line, env={"COLUMNS": str(width)})
+    # a console that was made where COLUMNS was set keeps that width
+    former, cli.console._width = cli.console._width, width
+    try:
+        return CliRunner().invoke(app, line, env={"COLUMNS": str(width)})
+    finally:
+        cli.console._width = former
 
 
 def added(path: Path, *arguments: str) -> str:
