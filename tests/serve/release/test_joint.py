@@ -16,6 +16,8 @@ from serve.release.history import History
 from tests.serve.release.running import Deployer, deployer, label_of, load, replicas
 from tests.serve.test_run import Running, service
 
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def served(
@@ -40,7 +42,6 @@ def written(folder: Path, args: ServiceArgs, **changes: object) -> Path:
     return path
 
 
-@pytest.mark.ray
 def test_a_bundle_is_changed_under_load_without_a_failure(served, first, second):
     running, deploying, _ = served
     expected = [label_of(first), label_of(second)]
@@ -60,7 +61,6 @@ def test_a_bundle_is_changed_under_load_without_a_failure(served, first, second)
     assert max(clients.seconds) < 5
 
 
-@pytest.mark.ray
 def test_a_bundle_that_answers_otherwise_never_reaches_the_service(served, drifted_bundle):
     _, deploying, _ = served
     code, said = deploying.deploy(drifted_bundle)
@@ -68,7 +68,6 @@ def test_a_bundle_that_answers_otherwise_never_reaches_the_service(served, drift
     assert "answered differently" in said
 
 
-@pytest.mark.ray
 def test_a_release_that_the_replicas_refuse_is_taken_back(served, torch_generator_bundle):
     """Its samples are answered well; but nothing generates text from these weights."""
     running, deploying, _ = served
@@ -83,8 +82,6 @@ def test_a_release_that_the_replicas_refuse_is_taken_back(served, torch_generato
     assert record.outcome == "returned"
 
 
-@pytest.mark.ray
-@pytest.mark.slow
 def test_settings_that_do_not_start_are_taken_back(served, tmp_path):
     """A rolling update: the old replica serves until a new one does, which this one never does."""
     running, deploying, args = served
@@ -101,8 +98,6 @@ def test_settings_that_do_not_start_are_taken_back(served, tmp_path):
     assert len(set(clients.labels)) == 1
 
 
-@pytest.mark.ray
-@pytest.mark.slow
 def test_settings_are_changed_under_load_without_a_failure(served, tmp_path):
     running, deploying, args = served
     (before,) = [process.pid for process in replicas(running)]
@@ -117,7 +112,6 @@ def test_settings_are_changed_under_load_without_a_failure(served, tmp_path):
     assert after != before
 
 
-@pytest.mark.ray
 def test_a_killed_replica_costs_no_request_of_a_client_that_asks_again(served):
     running, _, _ = served
     (victim,) = replicas(running)
