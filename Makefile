@@ -58,11 +58,11 @@ scan: $(STAMP) ## Look for secrets in the tracked files
 	    status=$$?; }; \
 	rm -f $$baseline; test $$status = 0 || test $$status = 3 || exit 1  # 3: known ones have moved
 
-audit: $(STAMP) ## Ask pypi.org which pinned packages have known holes (needs the network)
+audit: $(STAMP) ## Ask which pinned packages have known holes (needs the network)
 	@test -x .venv/audit/bin/pip-audit || { $(BIN)/python -m venv .venv/audit \
 	  && .venv/audit/bin/pip install --quiet pip-audit==2.10.1; }
 	@.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off \
-	  -r constraints.txt || { echo "audit: a package has a known hole, or pypi.org could not be asked \
+	  -r constraints.txt || { echo "audit: a package has a known hole, or nobody could be asked \
 	  (see above)." >&2; exit 1; }
 
 format: $(STAMP) ## Format the code and mend what can be mended by itself

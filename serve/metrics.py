@@ -4,9 +4,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from serve.outcomes import BatchReport
 
-__all__ = ["ServiceMetrics"]
+__all__ = ["SECONDS", "ServiceMetrics"]
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper ends of the buckets of every histogram of times."""
 _TEXTS = (*range(1, 33), 48, 64, 96, 128, 256, 512)
 """Exact up to 32, so that a benchmark can repeat the batches that the service ran."""
 
@@ -33,7 +34,7 @@ class ServiceMetrics:
             "ray_sft_request_seconds",
             "Time from the first byte of a request to the last of its reply.",
             ["route", "model"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self.registry,
         )
         self.queued = Gauge(
@@ -56,28 +57,28 @@ class ServiceMetrics:
             "ray_sft_queue_seconds",
             "Time that a text waited.",
             ["model"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self.registry,
         )
         self._inference_seconds = Histogram(
             "ray_sft_inference_seconds",
             "Time that a batch took.",
             ["model"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self.registry,
         )
         self._first_token_seconds = Histogram(
             "ray_sft_first_token_seconds",
             "Time from a request to the first token of its reply.",
             ["model"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self.registry,
         )
         self._token_seconds = Histogram(
             "ray_sft_token_seconds",
             "Mean time between two tokens of a reply.",
             ["model"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self.registry,
         )
         self._tokens = Counter(

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-__all__ = ["ReleaseCounters"]
+from serve.metrics import SECONDS
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+__all__ = ["ReleaseCounters"]
 
 
 class ReleaseCounters:
@@ -30,7 +30,7 @@ class ReleaseCounters:
             "ray_sft_release_seconds",
             "How long a bundle took to answer a request.",
             ["model", "arm"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=registry,
         )
         self._shadowed = Counter(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
+import openai
 import pytest
 import pytest_asyncio
 import torch
@@ -222,3 +223,20 @@ def drifted_bundle(classifier_bundle: Bundle, tmp_path: Path) -> Path:
         out.write_samples(samples)
         out.finish(classifier_bundle.manifest.model_copy(update={"files": {}}))
     return tmp_path / "drifted"
+
+
+@pytest.fixture
+def official(server_url: str) -> Iterator[openai.OpenAI]:
+    """The official client of that server."""
+    with openai.OpenAI(
+        base_url=f"{server_url}/v1", api_key=TOKEN, max_retries=0, timeout=60
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def http(server_url: str) -> Iterator[httpx.Client]:
+    """A plain client of that server, with a key."""
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=server_url, headers=headers, timeout=60, trust_env=False) as client:
+        yield client

@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Iterator
 
 import httpx
 import openai
@@ -18,28 +17,13 @@ from serve.endpoints.replies import Replies, reply_events
 from serve.metrics import ServiceMetrics
 from serve.models import Models
 
-from .conftest import TEXTS, TOKEN
+from .conftest import TEXTS
 
 MESSAGES = [{"role": "user", "content": TEXTS[0]}]
 
 
 def json_schema(schema: dict) -> dict:
     return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
-
-
-@pytest.fixture
-def official(server_url: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(
-        base_url=f"{server_url}/v1", api_key=TOKEN, max_retries=0, timeout=60
-    ) as client:
-        yield client
-
-
-@pytest.fixture
-def http(server_url: str) -> Iterator[httpx.Client]:
-    headers = {"authorization": f"Bearer {TOKEN}"}
-    with httpx.Client(base_url=server_url, headers=headers, timeout=60, trust_env=False) as client:
-        yield client
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,11 @@
 """`/v1/completions` behind a real HTTP server, asked by the official client."""
 
-from collections.abc import Iterator
-
 import httpx
 import openai
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from .conftest import TEXTS, TOKEN
-
-
-@pytest.fixture
-def official(server_url: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(
-        base_url=f"{server_url}/v1", api_key=TOKEN, max_retries=0, timeout=60
-    ) as client:
-        yield client
-
-
-@pytest.fixture
-def http(server_url: str) -> Iterator[httpx.Client]:
-    headers = {"authorization": f"Bearer {TOKEN}"}
-    with httpx.Client(base_url=server_url, headers=headers, timeout=60, trust_env=False) as client:
-        yield client
+from .conftest import TEXTS
 
 
 def test_a_text_and_its_tokens_go_on_alike(
