@@ -2,12 +2,12 @@
 
 from copy import copy
 from dataclasses import replace
-from types import TracebackType
 from typing import Self
 
 from apps.client.address import check_key, check_url, warn_of_clear_text
 from apps.client.assistant import AssistantClient, AsyncAssistantClient
 from apps.client.async_transport import AsyncTransport
+from apps.client.closing import AsyncClosing, Closing
 from apps.client.endpoint import AsyncPart, Part
 from apps.client.generation import GenerationCalls
 from apps.client.monitor import AsyncMonitorClient, MonitorClient
@@ -95,7 +95,7 @@ class _Calls(OperationCalls, TextCalls, RankingCalls, GenerationCalls):
         return twin
 
 
-class Client(_Calls, Part):
+class Client(_Calls, Part, Closing):
     """Asks one service and waits; safe between threads. Close it, or use it with ``with``.
 
     Example:
@@ -116,25 +116,12 @@ class Client(_Calls, Part):
         self.monitor = MonitorClient(transport)
         self.recommend = RecommendClient(transport)
 
-    def __enter__(self) -> Self:
-        """The client itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Closes the connections."""
-        self.close()
-
     def close(self) -> None:
         """Closes the connections."""
         self._transport.close()
 
 
-class AsyncClient(_Calls, AsyncPart):
+class AsyncClient(_Calls, AsyncPart, AsyncClosing):
     """Asks one service and is awaited; from one event loop. Close it, or use ``async with``."""
 
     def _open(self, options: Options) -> None:
@@ -148,19 +135,6 @@ class AsyncClient(_Calls, AsyncPart):
         self.assistant = AsyncAssistantClient(transport)
         self.monitor = AsyncMonitorClient(transport)
         self.recommend = AsyncRecommendClient(transport)
-
-    async def __aenter__(self) -> Self:
-        """The client itself."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Closes the connections."""
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Closes the connections."""

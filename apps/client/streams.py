@@ -1,15 +1,16 @@
 """Pieces of a reply as they come; whoever leaves the loop closes the connection."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
+
+from apps.client.closing import AsyncClosing, Closing
 
 __all__ = ["AsyncStream", "Stream"]
 
 T = TypeVar("T")
 
 
-class Stream(Generic[T]):
+class Stream(Closing, Generic[T]):
     """Asks when the first piece is wanted.
 
     A loop that is left early closes the connection as soon as nothing holds the stream; ``with``
@@ -32,25 +33,12 @@ class Stream(Generic[T]):
         """
         return next(self._pieces)
 
-    def __enter__(self) -> Self:
-        """The stream itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Closes the connection."""
-        self.close()
-
     def close(self) -> None:
         """Closes the connection, which frees the service's slot."""
         self._pieces.close()
 
 
-class AsyncStream(Generic[T]):
+class AsyncStream(AsyncClosing, Generic[T]):
     """The same for ``async for`` and ``async with``."""
 
     def __init__(self, pieces: AsyncGenerator[T, None]) -> None:
@@ -68,19 +56,6 @@ class AsyncStream(Generic[T]):
             ServiceError: the service is away, refuses, or breaks off in the middle.
         """
         return await anext(self._pieces)
-
-    async def __aenter__(self) -> Self:
-        """The stream itself."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Closes the connection."""
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Closes the connection, which frees the service's slot."""
