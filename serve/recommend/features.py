@@ -105,7 +105,9 @@ def _text_features(
         columns["text_mean"] = similarities.mean(axis=1)
         columns["text_max"] = similarities.max(axis=1)
         columns["text_recent"] = similarities[:, -weighting.num_recent :].max(axis=1)
-        columns["text_profile"] = similarities @ (weights / weights.sum()).astype(np.float32)
+        # Not a product: OpenBLAS 0.3.31 reads uninitialised memory for five columns of float32,
+        # and NumPy then warns of an invalid value that no result holds.
+        columns["text_profile"] = np.average(similarities, axis=1, weights=weights)
     if len(history.disliked):
         similarities = text_similarities(catalogue, candidates, history.disliked)
         columns["text_disliked"] = similarities.max(axis=1)
