@@ -1,6 +1,7 @@
 """The proxy in front of the service: its settings and its ports."""
 
 import socket
+from contextlib import ExitStack
 from math import ceil
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def proxy_settings(args: ServiceArgs, folder: Path) -> dict[str, str]:
     if args.proxy == "plain":
         return settings | {"RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
     home = folder / "haproxy"
+    metrics, statistics, fallback = _free_ports(3)
     return settings | {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(home / "haproxy.cfg"),
@@ -56,19 +58,16 @@ def proxy_settings(args: ServiceArgs, folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_BROADCAST_COALESCE_S": "0.5",
         # a proxy that was replaced by a reload ends its streams, however long, before it goes
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(120, ceil(args.request_timeout_s) + 30)),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port(9101)),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port(8404)),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port(8500)),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
     }
 
 
-def _free_port(wish: int) -> int:
-    for port in (wish, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-            found: int = probe.getsockname()[1]
-            return found
-    raise ServeError("no port is free on this machine.")
+def _free_ports(count: int) -> list[int]:
+    """Ports that the system chose, so that services which start together do not share one."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("", 0))
+        return [probe.getsockname()[1] for probe in probes]
