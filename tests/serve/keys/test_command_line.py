@@ -7,7 +7,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ray_sft import cli
-from ray_sft.cli import KEYS_FILE, app
+from ray_sft.cli import app
+from ray_sft.cli.keys import KEYS_FILE
 from serve.args import ServiceArgs
 from serve.keys import load_keys
 from serve.keys.scopes import SCOPES
