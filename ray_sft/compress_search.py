@@ -12,51 +12,38 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import optuna
 import ray.tune
-import torch
-from pydantic import Field
 from ray.tune.search.optuna import OptunaSearch
 
 from ray_sft.bundle import Bundle
 from ray_sft.compression import (
     BATCH_SIZE,
     NUM_SLOTS,
-    UNFINISHED,
-    Candidate,
-    Compress,
     Distil,
     KernelTiming,
-    Pass,
-    PassContext,
     Space,
-    StepReport,
-    Target,
     Tried,
-    budget_misses,
-    chain_fingerprint,
     check_budget_names,
-    compress,
     fastest,
     pareto_front,
     products_of,
     publish,
     time_kernels,
 )
-from ray_sft.core import CompressionError, Config
+from ray_sft.core import CompressionError
 from ray_sft.core.whole_files import write_whole
 from ray_sft.data import SampleStore
-from ray_sft.pass_context import pass_context
 from ray_sft.pipeline import Pipeline
 from ray_sft.ray_search import run_trials
-from ray_sft.retraining import Retraining
 from ray_sft.run_folder import StageReport, fingerprint
+from ray_sft.search_trial import SearchJob, SearchSettings, run_trial
 
 __all__ = [
     "COMPRESSED",
@@ -71,22 +58,6 @@ logger = logging.getLogger(__name__)
 
 COMPRESSED = "compressed"
 """The variant that a search publishes."""
-
-
-class SearchSettings(Config):
-    """What is searched for."""
-
-    budget: dict[str, float] = Field(default_factory=dict)
-    """Allowed change of a metric from the source, as in `Compress.budget`; where there is none,
-    one hundredth of every task's main figure."""
-    target: Target = "throughput"
-    """What the model is to be best in."""
-    trials: int = Field(default=12, ge=1)
-    """How many candidates are tried."""
-    epochs: int = Field(default=0, ge=0)
-    """How often a student is trained on each row; 0 trains as long as the recipe."""
-    seed: int = 0
-    """Of the sampler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +109,7 @@ def search_smaller(
     bundles = folder / "candidates" / what[:12]
     timings = _kernels(bundles / "kernels.json", source, pipeline.eval_dirs())
     space = Space.of(source, timings, settings.target)
-    job = _Job(
+    job = SearchJob(
         source,
         space,
         settings,
@@ -228,7 +199,7 @@ def _with_budget(settings: SearchSettings, source: Bundle) -> SearchSettings:
     return settings.model_copy(update={"budget": budget})
 
 
-def _search(job: "_Job", *, folder: Path) -> float:
+def _search(job: SearchJob, *, folder: Path) -> float:
     """Runs the trials that are left; the seconds it took.
 
     Raises:
@@ -242,7 +213,7 @@ def _search(job: "_Job", *, folder: Path) -> float:
     # what Ray Tune has left of a search that was killed: ours begins with what was tried
     shutil.rmtree(trials, ignore_errors=True)
     results = run_trials(
-        _run_trial,
+        run_trial,
         job,
         folder=folder,
         name=trials.name,
@@ -264,7 +235,7 @@ def _search(job: "_Job", *, folder: Path) -> float:
     return time.monotonic() - began
 
 
-def _searcher(job: "_Job") -> OptunaSearch:
+def _searcher(job: SearchJob) -> OptunaSearch:
     """Begins with what is known, then goes on with what was interrupted and with the anchors."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage, name = optuna.storages.InMemoryStorage(), "search"
@@ -293,164 +264,6 @@ def _searcher(job: "_Job") -> OptunaSearch:
     return OptunaSearch(sampler=sampler, storage=storage, study_name=name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What every trial is sent."""
-
-    source: Bundle
-    space: Space
-    settings: SearchSettings
-    retraining: Retraining
-    examples_of: Mapping[str, Path]
-    bundles: Path
-    """Of all candidates."""
-    results: Path
-    """A file for each candidate that was tried."""
-    figures: frozenset[str]
-    """Names of what evaluations report."""
-    num_threads: int
-
-    def tried(self) -> list[Tried]:
-        """What is known so far."""
-        return [
-            Tried.model_validate_json(path.read_text(encoding="utf-8"))
-            for path in sorted(self.results.glob("*.json"))
-        ]
-
-    def choices_tried(self) -> list[Tried]:
-        """The same without what searches for another target alone would try."""
-        return [one for one in self.tried() if self.space.holds(one.candidate)]
-
-    def best_first(self) -> tuple[Tried, ...]:
-        """All that is known, by what the search is for."""
-
-        def place(one: Tried) -> tuple[float, str]:  # equal ones stand as they always do
-            return -one.score(self.settings.target, self.settings.budget), one.candidate.key
-
-        return tuple(sorted(self.tried(), key=place))
-
-    def begun(self) -> list[Candidate]:
-        """What was being tried when the search was interrupted."""
-        return [
-            Candidate.model_validate_json(path.read_text(encoding="utf-8"))
-            for path in self.results.glob("*.begun")
-        ]
-
-    def result(self, candidate: Candidate) -> Path:
-        """Where it is written what became of a candidate."""
-        return self.results / f"{candidate.key}.json"
-
-    def run(self, candidate: Candidate) -> Tried:
-        """Makes a candidate, as far as it is worth it."""
-        missed = next(
-            (
-                one
-                for one in self.tried()
-                if one.misses and not one.is_finished and candidate.is_part_of(one.candidate)
-            ),
-            None,
-        )
-        if missed is not None:
-            return Tried(
-                candidate=candidate,
-                misses=missed.misses,
-                note=f"not trained: it is a part of '{missed.candidate}', which misses the budget",
-            )
-        began = time.monotonic()
-        tried = self._compressed(candidate)
-        return tried.model_copy(update={"seconds": time.monotonic() - began})
-
-    def _compressed(self, candidate: Candidate) -> Tried:
-        train, budget = self.retraining.stage.train, self.settings.budget
-        passes = candidate.passes(
-            epochs=self.settings.epochs or train.epochs,
-            steps=0 if self.settings.epochs else train.steps,
-        )
-        reports: list[StepReport] = []
-
-        def is_worth_it(report: StepReport) -> bool:
-            reports.append(report)
-            _tell(f"{report.name}: {_figures(report)}")
-            misses = budget_misses(reports[0].metrics, report.metrics, budget)
-            return report.name != "distil" or not misses
-
-        try:
-            found = compress(
-                Compress(passes=passes, min_speedup=0.0),
-                self.source,
-                examples={n: SampleStore(path).all() for n, path in self.examples_of.items()},
-                out_dir=self.bundles,
-                num_threads=self.num_threads,
-                progress=lambda _: None,
-                context=self._context(),
-                folders=_folders(self.source, passes),
-                on_step=is_worth_it,
-            )
-        except CompressionError as error:
-            return Tried(candidate=candidate, reports=tuple(reports), note=str(error))
-        note = "" if len(found) > len(passes) else "the student misses the budget"
-        return Tried(candidate=candidate, reports=tuple(found), note=note).missing(budget)
-
-    def _context(self) -> PassContext:
-        def on_record(record: Mapping[str, Any]) -> None:
-            if record["event"] == "evaluation":
-                named = {k: v for k, v in record.items() if k in self.figures}
-                _tell(f"training, step {record['step']}: {_spelled(named)}")
-
-        return pass_context(
-            self.retraining, out_dir=self.bundles.parent / "encoded", on_record=on_record
-        )
-
-
-def _folders(source: Bundle, passes: Sequence[Pass]) -> list[str]:
-    """A folder for each bundle, by what makes it: chains that begin alike share bundles."""
-    return [
-        f"{step.variant}-{chain_fingerprint(source, passes[: number + 1])[:12]}"
-        for number, step in enumerate(passes)
-    ]
-
-
-def _tell(text: str) -> None:
-    """Tells how a trial goes on; what Ray Tune compares is what it ends with."""
-    ray.tune.report({"score": UNFINISHED, "told": text})
-
-
-def _run_trial(places: Mapping[str, Any], *, job: _Job) -> None:
-    """One candidate, in a process of its own."""
-    torch.set_num_threads(job.num_threads)
-    candidate = job.space.candidate(places)
-    path = job.result(candidate)
-    if path.is_file():
-        tried = Tried.model_validate_json(path.read_text(encoding="utf-8"))
-    else:
-        begun = path.with_suffix(".begun")
-        write_whole(begun, candidate.model_dump_json())
-        tried = job.run(candidate)
-        write_whole(path, tried.model_dump_json(indent=2))
-        begun.unlink()
-        shutil.rmtree(job.retraining.out_dir, ignore_errors=True)  # the students are bundles now
-    score = tried.score(job.settings.target, job.settings.budget)
-    ray.tune.report({"score": score, "told": f"{candidate}: {_summary(tried)}"})
-
-
-def _summary(tried: Tried) -> str:
-    """What became of a candidate, in a line."""
-    if tried.note:
-        return tried.note
-    gains = ", ".join(f"{tried.gain(target):.2f} times in {target}" for target in get_args(Target))
-    verdict = f"; misses the budget of {tried.spelled_misses}" if tried.misses else ""
-    return f"{_figures(tried.reports[-1])}; {gains}{verdict}"
-
-
-def _figures(report: StepReport) -> str:
-    named = {k: v for k, v in report.metrics.items() if not k.split("/")[-1].startswith("num_")}
-    return f"{_spelled(named)}, {report.num_bytes / 1e6:.1f} MB"
-
-
-def _spelled(figures: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-
-
 class _Teller(ray.tune.Callback):
     """Logs what trials do; Ray Tune writes it into a file with the search."""
 
@@ -471,7 +284,7 @@ class _Teller(ray.tune.Callback):
         logger.warning("trial %d of %d failed", place, self._num_trials)
 
 
-def _clear(job: _Job, found: Found) -> None:
+def _clear(job: SearchJob, found: Found) -> None:
     """Removes what nobody would go on from: all but students, the front and what is nearest."""
     nearest = [found.nearest] if found.nearest else []
     kept = {Path(one.reports[-1].path).name for one in (*found.front, *nearest)}
