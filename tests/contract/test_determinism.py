@@ -195,7 +195,7 @@ def test_the_same_copies_whatever_the_number_of_blocks_and_tasks(
     operation = AUGMENTATIONS[kind]().model_copy(update={"copies": 2})
     source, block_bytes = one_part
     stores = []
-    for num_blocks, num_tasks in ((1, 1), (2, 2), (7, 4)):
+    for num_blocks, num_tasks in ((1, 1), (7, 4)):
         monkeypatch.setattr(rows_module, "_BLOCK_BYTES", block_bytes[num_blocks])
         stores.append(
             encoded(
