@@ -62,6 +62,11 @@ class ProgressWatcher:
         step = int(record["step"])
         if record["event"] == "start":
             self._progress.update(self._task, total=record["num_steps"], completed=step)
+            if (trained := record["num_trained"]) < (whole := record["num_parameters"]):
+                share = trained / whole
+                logger.info(
+                    "%s: trains %d of %d parameters, %.2f%%", stage, trained, whole, 100 * share
+                )
             if step:
                 logger.info("%s: resumed at step %d of %d", stage, step, record["num_steps"])
         elif record["event"] == "step":

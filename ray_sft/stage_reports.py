@@ -33,6 +33,7 @@ def train_report(
 ) -> StageReport:
     """Figures of the trained bundle with what lies behind them, and the median speed of a step."""
     steps = [record for record in records if record["event"] == "step"]
+    starts = [record for record in records if record["event"] == "start"]
     rates = sorted(float(record["tokens_per_s"]) for record in steps)
     return StageReport(
         stage=f"train-{stage}",
@@ -42,6 +43,7 @@ def train_report(
         speed={"tokens_per_s": rates[len(rates) // 2]} if rates else {},
         details={
             "num_steps": int(steps[-1]["step"]) if steps else 0,
+            **{name: starts[-1][name] for name in ("num_parameters", "num_trained") if starts},
             # of all positions that were computed, so that a change of packing can be judged
             "padding": sum(record["padding"] for record in steps) / max(1, len(steps)),
             "trainings": _trainings(bundle.manifest),

@@ -90,8 +90,10 @@ class Loop:
         self.eval_stores = {n: SampleStore(folder / "eval") for n, folder in folders.items()}
         torch.manual_seed(self.train.seed)  # a new head starts the same on every rank
         module = load_tasks(job.model, self.tasks, processor=self.processor)
+        self.num_parameters = sum(one.numel() for one in module.parameters())
         if job.adapter is not None:
             job.adapter.inject(module, self.tasks, self.processor)
+        self.num_trained = sum(one.numel() for one in module.parameters() if one.requires_grad)
         if job.distillation is not None:
             width = model_config(job.teachers[0]).hidden_size
             job.distillation.prepare(module, teacher_width=width)
@@ -126,8 +128,15 @@ class Loop:
         """Every step after those that ``checkpoint`` holds, or until no evaluation gets better."""
         with closing(self.best):
             done, place = self._resume(checkpoint) if checkpoint else (0, None)
-            num_steps = self.epochs.num_steps
-            self._report({"event": "start", "step": done, "num_steps": num_steps})
+            self._report(
+                {
+                    "event": "start",
+                    "step": done,
+                    "num_steps": self.epochs.num_steps,
+                    "num_parameters": self.num_parameters,
+                    "num_trained": self.num_trained,
+                }
+            )
             self._note(done, "reads rows")
             steps = self.epochs.steps(done, place)
             while not self.best.ends and (step := next(steps, None)):

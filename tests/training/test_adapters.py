@@ -52,6 +52,9 @@ def test_saved_weights_are_the_models_own_and_answer_as_the_trained_ones(
         folder = tmp_path / name / "step-6" / "weights"
         after = load_file(folder / "model.safetensors")
         assert after.keys() == before.keys(), name
+        began = records(tmp_path / name, "start")[0]
+        assert began["num_parameters"] == sum(tensor.numel() for tensor in before.values())
+        assert 0 < began["num_trained"] < began["num_parameters"]
         changed = {key for key in before if not after[key].equal(before[key])}
         assert any("encoder.layer" in key for key in changed), name
         rows = {
