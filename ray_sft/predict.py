@@ -10,7 +10,7 @@ from ray_sft.bundle import Bundle
 from ray_sft.core import BundleError, Config, ConfigError, DataError, Tree, validate
 from ray_sft.data import AnySource, check_columns, iterate_rows
 from ray_sft.evaluation import evaluate
-from ray_sft.inference import GenerationEngine, GenerationRequest, Predictor
+from ray_sft.inference import GenerationRequest, Predictor, open_engine
 from ray_sft.tasks import CausalLanguageModel, Example, Rejected, Row
 from ray_sft.tasks.causal_language_model import Message, encode_prompt
 
@@ -85,7 +85,7 @@ def _replies(bundle: Bundle, rows: Iterator[Row], max_tokens: int) -> Iterator[d
             "Give the bundle 'onnx' or 'int8' of the run."
         )
     processor = Predictor(bundle).processor
-    engine = GenerationEngine(bundle, num_threads=os.cpu_count() or 1)
+    engine = open_engine(bundle, num_threads=os.cpu_count() or 1)
     try:
         for row in rows:
             prompt = tuple(encode_prompt(_conversation(row), processor))

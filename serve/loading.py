@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from ray_sft.bundle import Bundle
 from ray_sft.core import BundleError, ServeError
-from ray_sft.inference import Predictor, TorchRunner, check_samples
+from ray_sft.inference import PagedRunner, Predictor, TorchRunner, check_samples, open_engine
 from ray_sft.inference.translator import Translator
 from ray_sft.tasks import (
     CausalLanguageModel,
@@ -173,13 +173,17 @@ class Loader:
                 "from ONNX bundles only. Serve the run's compressed bundle ('onnx', 'int8', "
                 "'int4')."
             )
+        if isinstance(predictor.model, PagedRunner):
+            predictor.release()  # the engine's graph holds the weights, too, on the same device
         engine = WatchedEngine(
-            bundle,
-            num_slots=self._args.num_slots,
-            num_threads=self._num_threads,
-            max_queued=self._args.max_queued,
-            max_cached_tokens=self._args.prefix_tokens,
-            spinning=self._spinning,
+            open_engine(
+                bundle,
+                num_slots=self._args.num_slots,
+                num_threads=self._num_threads,
+                max_queued=self._args.max_queued,
+                max_cached_tokens=self._args.prefix_tokens,
+                spinning=self._spinning,
+            )
         )
         warm_engine(engine, num_slots=self._args.num_slots)
         figures.add(name, queued=lambda: engine.num_queued, active=lambda: engine.num_active)

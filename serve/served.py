@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from ray_sft.bundle import Bundle
 from ray_sft.bundle.manifest import MANIFEST
 from ray_sft.core import ServeError
-from ray_sft.inference import GenerationEngine
+from ray_sft.inference import TextEngine
 from ray_sft.tasks import Processor, Row, Task
 from serve.bundle_metrics import BundleMetrics
 from serve.outcomes import Answer
@@ -130,7 +130,7 @@ class Generator:
     bundle: Bundle
     task_name: str
     task: Task
-    engine: GenerationEngine
+    engine: TextEngine
     max_queued: int
 
     @property

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from ray_sft.bundle import Bundle
-from ray_sft.inference import GenerationEngine, GenerationRequest, Predictor
+from ray_sft.inference import GenerationRequest, Predictor, TextEngine
 from ray_sft.tasks import Example
 
 __all__ = ["first_sample", "warm_engine", "warm_predictor"]
@@ -50,7 +50,7 @@ def warm_predictor(predictor: Predictor, *, max_batch_tokens: int) -> list[tuple
     return ran
 
 
-def warm_engine(engine: GenerationEngine, *, num_slots: int) -> None:
+def warm_engine(engine: TextEngine, *, num_slots: int) -> None:
     """Reads one prompt of the usual piece's length, and writes a few tokens in every slot."""
     longest = max(1, engine.max_length - _NEW_TOKENS - 1)
     token = engine.processor.eos_token_id or 0

@@ -96,6 +96,16 @@ class Pass(Config, ABC):
     kind: str
 
     @property
+    def made_precision(self) -> Precision:
+        """What this very pass makes of the weights."""
+        return self.precision
+
+    @property
+    def keeps_outputs(self) -> bool:
+        """Whether this very pass `is_exact`."""
+        return self.is_exact
+
+    @property
     def needs_examples(self) -> bool:
         """Whether it looks at rows of training."""
         return False

@@ -32,7 +32,7 @@ from ray_sft.compression.rules import check_passes, meets_budget_from, name_vari
 from ray_sft.core import CompressionError, Config
 from ray_sft.core.whole_files import writing_to
 from ray_sft.evaluation import evaluate, model_card
-from ray_sft.inference import Predictor, record_samples
+from ray_sft.inference import PagedRunner, Predictor, record_samples
 from ray_sft.tasks import Example
 
 __all__ = ["Compress", "compress"]
@@ -207,14 +207,14 @@ class _Chain:
             if step.changes_tokens:
                 self._encode_anew(draft)
             batching, caching = self._identities(predictors, draft)
-            if step.precision == "fp32":
+            if step.made_precision == "fp32":
                 gates.check_identities(
                     step.kind,
                     batching=batching,
                     caching=caching,
                     tolerance=self.config.parity_tolerance,
                 )
-            if step.is_exact:
+            if step.keeps_outputs:
                 drift = self._drift(former[-1], predictors)
                 gates.check_parity(step.kind, drift, self.config.parity_tolerance)
             metrics = self._evaluate(predictors)
@@ -228,7 +228,7 @@ class _Chain:
                 }
             )
             if step.produces == "onnx":
-                gates.check_operators(step.kind, step.precision, report.operators)
+                gates.check_operators(step.kind, step.made_precision, report.operators)
             self._check_worth(number, report)
             reports = [item.report for item in former] + [report]
             manifest = complete_manifest(
@@ -264,7 +264,8 @@ class _Chain:
         samples = {name: self._samples(one, name) for name, one in predictors.items()}
         batching = max(batching_difference(one, samples[n]) for n, one in predictors.items())
         writes = bundle.is_decoder or bundle.is_encoder_decoder
-        if not writes or bundle.manifest.format != "onnx":
+        on_device = any(isinstance(one.model, PagedRunner) for one in predictors.values())
+        if not writes or bundle.manifest.format != "onnx" or on_device:
             return batching, None
         return batching, max(caching_difference(o, samples[n]) for n, o in predictors.items())
 

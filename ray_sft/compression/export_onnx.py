@@ -1,10 +1,11 @@
-"""From torch to ONNX, in fp32: encoders by transformers' exporter, decoders by the genai builder.
+"""From torch to ONNX: encoders by transformers' exporter, decoders by the genai builder.
 
 Encoder-decoders become two graphs, see `ray_sft.compression.export_seq2seq`.
 
 The builder writes attention as GroupQueryAttention, whose keys and values stay in place, which is
-what the generation engine needs. It runs in a process of its own, since it installs modules of
-very general names.
+what the generation engine needs. For CUDA it writes PagedAttention, whose keys and values lie in
+pages, which is what onnxruntime-genai's Engine needs. It runs in a process of its own, since it
+installs modules of very general names.
 """
 
 import json
@@ -19,12 +20,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import onnx
 import torch
 import transformers
-from pydantic import Field
+from pydantic import Field, model_validator
 from transformers.exporters import OnnxConfig, OnnxExporter
 
 from ray_sft.bundle import Bundle, BundleWriter, Format
@@ -34,6 +35,7 @@ from ray_sft.compression.base import NO_CONTEXT, Pass, PassContext, PassResult, 
 from ray_sft.compression.export_seq2seq import export_seq2seq
 from ray_sft.compression.graph import fold_transposes, save_graph
 from ray_sft.core import CompressionError
+from ray_sft.inference import missing_for_cuda
 from ray_sft.models import load_processor, load_tasks, uses_heads
 from ray_sft.tasks import Example
 
@@ -57,12 +59,18 @@ DECODERS = (
 _ENCODERS = ("BERT", "MiniLM", "RoBERTa", "DistilBERT", "ELECTRA")
 _ENCODER_DECODERS = ("T5", "Marian", "BART")
 """Families that the tests export; others are tried."""
+_PRECISIONS: dict[str, Precision] = {
+    "fp32": "fp32",
+    "bf16": "half",
+    "fp16": "half",
+    "int4": "int4",
+}
 _OPSET = 23
 """The first with attention as one operator."""
 
 
 class ExportOnnx(Pass):
-    """The same model as an ONNX graph in fp32."""
+    """The same model as an ONNX graph: in fp32, or a decoder for CUDA in fewer bits."""
 
     consumes: ClassVar[Format] = "torch"
     produces: ClassVar[Format] = "onnx"
@@ -72,11 +80,45 @@ class ExportOnnx(Pass):
     takes_encoder_decoders: ClassVar[bool] = True
 
     kind: Literal["export_onnx"] = "export_onnx"
+    device: Literal["cpu", "cuda"] = "cpu"
+    """What the graph is for. One for ``cuda`` runs there only: a decoder with paged attention."""
+    dtype: Literal["fp32", "bf16", "fp16", "int4"] = "fp32"
+    """Of the weights: fp32 on the CPU, where passes of their own quantize; on CUDA one of the
+    others. ``int4`` computes in fp16."""
     time_limit_s: float = Field(default=1800.0, gt=0.0)
     """How long the export of a decoder may take."""
 
+    @model_validator(mode="after")
+    def _check_dtype(self) -> Self:
+        if self.device == "cuda" and self.dtype == "fp32":
+            raise ValueError(
+                "dtype is fp32, but paged attention on CUDA computes in 16 bits. Set dtype to "
+                "bf16, fp16 or int4"
+            )
+        if self.device == "cpu" and self.dtype != "fp32":
+            raise ValueError(
+                f"dtype is {self.dtype}, but for the device cpu weights are exported in fp32. "
+                "Leave dtype out and put a pass quantize_... behind it"
+            )
+        return self
+
+    @property
+    def made_precision(self) -> Precision:
+        """See `Pass.made_precision`."""
+        return _PRECISIONS[self.dtype]
+
+    @property
+    def keeps_outputs(self) -> bool:
+        """See `Pass.keeps_outputs`."""
+        return self.dtype == "fp32"
+
     def check(self, source: Bundle) -> None:
-        """See `Pass.check`: decoders must be of an architecture that the builder knows."""
+        """See `Pass.check`: decoders must be of an architecture that the builder knows.
+
+        What is made for CUDA is measured there, too, before it is kept.
+        """
+        if self.device == "cuda":
+            _check_cuda(source)
         if not source.is_decoder:
             return
         path = source.model_dir / "config.json"
@@ -103,7 +145,7 @@ class ExportOnnx(Pass):
             self._build_decoder(source, out.model_dir)
         else:
             _export_encoder(source, out.model_dir)
-        return PassResult()
+        return PassResult({"device": self.device, "dtype": self.dtype})
 
     def _build_decoder(self, source: Bundle, model_dir: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -117,8 +159,10 @@ class ExportOnnx(Pass):
 
     def _run_builder(self, inputs: Path, outputs: Path, *, cache_dir: Path) -> None:
         command = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
-        command += ["-i", str(inputs), "-o", str(outputs), "-p", "fp32", "-e", "cpu"]
+        command += ["-i", str(inputs), "-o", str(outputs), "-p", self.dtype, "-e", self.device]
         command += ["-c", str(cache_dir)]
+        if self.device == "cuda":
+            command += ["--extra_options", "use_paged_attention=true"]
         offline = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
         try:
             done = subprocess.run(
@@ -137,6 +181,19 @@ class ExportOnnx(Pass):
         if done.returncode != 0 or not (outputs / "model.onnx").is_file():
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise CompressionError(f"export_onnx: the onnxruntime-genai builder failed: {reason}")
+
+
+def _check_cuda(source: Bundle) -> None:
+    if not source.is_decoder:
+        raise CompressionError(
+            f"export_onnx with device: cuda is for decoders; '{source.manifest.name}' is a "
+            f"{source.task.head} model. Leave device out."
+        )
+    if missing := missing_for_cuda():
+        raise CompressionError(
+            "export_onnx with device: cuda makes a graph for CUDA, which has to be measured before "
+            f"it is kept, but cannot run here: {missing} Or leave device out."
+        )
 
 
 def _export_encoder(source: Bundle, model_dir: Path) -> None:

@@ -96,7 +96,7 @@ def check_operators(kind: str, precision: Precision, operators: Mapping[str, int
 
     ONNX Runtime unpacks weights for which it has no kernel, and is slower than without.
     """
-    if precision != "fp32" and not any(operators.get(name) for name in _ON_INTEGERS):
+    if precision in ("int8", "int4") and not any(operators.get(name) for name in _ON_INTEGERS):
         found = ", ".join(f"{count} {name}" for name, count in operators.items())
         raise CompressionError(
             f"{kind}: the optimised graph computes no product on integers (it has: {found}). "

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from ray_sft.inference import open_session
+from ray_sft.inference import decoder_device, open_session
+from ray_sft.inference.runners import Device
 
 __all__ = [
     "drop_unread",
@@ -51,10 +52,21 @@ def operators(model_dir: Path) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         for name in graph_names(model_dir):
             path = Path(folder) / name
-            open_session(model_dir, num_threads=1, spinning=False, name=name, optimized_path=path)
+            open_session(
+                model_dir,
+                num_threads=1,
+                spinning=False,
+                name=name,
+                optimized_path=path,
+                device=_device(model_dir),
+            )
             graph = onnx.load(path, load_external_data=False).graph
             counts.update(node.op_type for node in graph.node)
     return dict(counts.most_common())
+
+
+def _device(model_dir: Path) -> Device:
+    return decoder_device(model_dir) if (model_dir / "genai_config.json").is_file() else "cpu"
 
 
 def graph_names(model_dir: Path) -> list[str]:

@@ -12,7 +12,15 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from ray_sft.inference import Predictor, Seq2SeqRunner, SlotDecoder, TorchRunner, torch_threads
+from ray_sft.compression.paged_workload import PagedWorkload
+from ray_sft.inference import (
+    PagedRunner,
+    Predictor,
+    Seq2SeqRunner,
+    SlotDecoder,
+    TorchRunner,
+    torch_threads,
+)
 from ray_sft.tasks import Array, Batch, CausalLanguageModel, Example, Translation
 
 __all__ = ["BATCH_SIZE", "NUM_SLOTS", "Speed", "Workload", "make_workload", "measure"]
@@ -80,9 +88,7 @@ class GenerationWorkload:
         self, predictor: Predictor, examples: Sequence[Example], *, num_threads: int
     ) -> None:
         """Takes the beginnings of ``examples`` as prompts, all of one length."""
-        width = min(_PROMPT_TOKENS, *(example.length for example in examples))
-        chosen = [examples[index % len(examples)] for index in range(NUM_SLOTS)]
-        self._prompts = np.stack([example.arrays["input_ids"][:width] for example in chosen])
+        self._prompts = _prompts(examples)
         self._num_threads = num_threads
         self._module: Any = None
         if isinstance(predictor.model, TorchRunner):
@@ -191,11 +197,25 @@ def median_examples(examples: Sequence[Example], count: int) -> list[Example]:
     return by_length[start : start + count]
 
 
+def _prompts(examples: Sequence[Example]) -> Array:
+    """The beginnings of examples, all of one length, (slots, tokens)."""
+    width = min(_PROMPT_TOKENS, *(example.length for example in examples))
+    chosen = [examples[index % len(examples)] for index in range(NUM_SLOTS)]
+    return np.stack([example.arrays["input_ids"][:width] for example in chosen])
+
+
 def make_workload(
     predictor: Predictor, examples: Sequence[Example], *, num_threads: int
 ) -> Workload:
     """What a model of this task does all day."""
     assert examples
+    if isinstance(predictor.model, PagedRunner):
+        return PagedWorkload(
+            predictor.bundle,
+            _prompts(examples).tolist(),
+            num_tokens=_NEW_TOKENS,
+            num_threads=num_threads,
+        )
     if isinstance(predictor.task, CausalLanguageModel):
         return GenerationWorkload(predictor, examples, num_threads=num_threads)
     if isinstance(predictor.task, Translation):

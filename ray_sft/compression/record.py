@@ -71,7 +71,7 @@ def complete_manifest(
 ) -> Manifest:
     """The manifest with what was measured on the very bundle."""
     measured = report.model_dump(exclude={"name", "variant", "path", "metrics"})
-    made = {"made_by": step.kind, "precision": step.precision, "chain": chain}
+    made = {"made_by": step.kind, "precision": step.made_precision, "chain": chain}
     return draft.model_copy(
         update={
             "metrics": report.metrics,

@@ -81,7 +81,7 @@ def check_passes(passes: Sequence[Pass], source: Bundle, context: PassContext) -
                 "made would be lost. Leave one of them out."
             )
         step.check(source)
-        former, precision, name = step.produces, step.precision, f"the result of {step.kind}"
+        former, precision, name = step.produces, step.made_precision, f"the result of {step.kind}"
 
 
 def _check_needs(step: Pass, source: Bundle, context: PassContext) -> None:

@@ -7,6 +7,7 @@ Example:
 """
 
 from ray_sft.inference.batches import plan_batches
+from ray_sft.inference.cuda import decoder_device, missing_for_cuda
 from ray_sft.inference.generate import generate
 from ray_sft.inference.generation import (
     Constraint,
@@ -15,9 +16,13 @@ from ray_sft.inference.generation import (
     GenerationEngine,
     GenerationRequest,
     GenerationStream,
+    PagedEngine,
     SlotDecoder,
+    TextEngine,
     TokenScore,
+    open_engine,
 )
+from ray_sft.inference.paged_runner import PagedRunner
 from ray_sft.inference.predictor import Predictor
 from ray_sft.inference.runners import (
     HeadRunner,
@@ -40,14 +45,20 @@ __all__ = [
     "GenerationStream",
     "HeadRunner",
     "OnnxRunner",
+    "PagedEngine",
+    "PagedRunner",
     "Predictor",
     "Seq2SeqRunner",
     "SlotDecoder",
+    "TextEngine",
     "TokenScore",
     "TorchRunner",
     "cached_names",
     "check_samples",
+    "decoder_device",
     "generate",
+    "missing_for_cuda",
+    "open_engine",
     "open_session",
     "plan_batches",
     "record_samples",

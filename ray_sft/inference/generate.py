@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ray_sft.bundle import Bundle
-from ray_sft.inference.generation import GenerationEngine, GenerationRequest
+from ray_sft.inference.generation import GenerationRequest, open_engine
 from ray_sft.tasks.causal_language_model import Message, encode_prompt
 
 __all__ = ["generate"]
@@ -25,7 +25,7 @@ def generate(
         BundleError: the bundle holds no decoder graph.
         DataError: the conversation is longer than the model takes.
     """
-    engine = GenerationEngine(bundle, num_slots=1, num_threads=num_threads)
+    engine = open_engine(bundle, num_slots=1, num_threads=num_threads)
     try:
         request = GenerationRequest(
             tuple(encode_prompt(messages, engine.processor)),

@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from ray_sft.bundle import Bundle
 from ray_sft.core import BundleError
 from ray_sft.inference.batches import plan_batches
+from ray_sft.inference.cuda import decoder_device
+from ray_sft.inference.paged_runner import PagedRunner
 from ray_sft.inference.runners import HeadRunner, OnnxRunner, TorchRunner
 from ray_sft.inference.seq2seq import Seq2SeqRunner
 from ray_sft.models import load_processor, load_tasks, uses_heads
@@ -30,11 +32,14 @@ from ray_sft.tasks import (
 
 __all__ = ["Predictor"]
 
-_Model: TypeAlias = OnnxRunner | Seq2SeqRunner | TorchRunner
+_Model: TypeAlias = OnnxRunner | PagedRunner | Seq2SeqRunner | TorchRunner
 
 
 class Predictor:
-    """The model, processor and one task of a bundle, ready to run on the CPU."""
+    """The model, processor and one task of a bundle, ready to run.
+
+    On the CPU, but for a decoder that was exported for CUDA.
+    """
 
     def __init__(self, bundle: Bundle, *, num_threads: int = 1, spinning: bool = True) -> None:
         """Loads a bundle of one task; ``spinning`` is False where predictors share a machine.
@@ -137,7 +142,7 @@ class Predictor:
 
     def release(self) -> None:
         """Frees the weights, where the last reference to this would not; see `TorchRunner`."""
-        if isinstance(self.model, TorchRunner):
+        if isinstance(self.model, PagedRunner | TorchRunner):
             self.model.release()
 
     def _widen(self, name: str, array: Array, width: int) -> Array:
@@ -152,6 +157,8 @@ def _open(bundle: Bundle, processor: Processor, *, num_threads: int, spinning: b
     if bundle.manifest.format == "onnx" and bundle.is_encoder_decoder:
         return Seq2SeqRunner(bundle.model_dir, num_threads=num_threads, spinning=spinning)
     if bundle.manifest.format == "onnx":
+        if bundle.is_decoder and decoder_device(bundle.model_dir) == "cuda":
+            return PagedRunner(bundle.model_dir)
         return OnnxRunner(bundle.model_dir, num_threads=num_threads, spinning=spinning)
     model = load_tasks(str(bundle.model_dir), bundle.manifest.tasks, processor=processor)
     return TorchRunner(model.eval(), num_threads=num_threads)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -19,15 +19,24 @@ from ray_sft.core import BundleError
 from ray_sft.tasks import Array, Batch, Outputs, Runner
 
 __all__ = [
+    "Device",
     "HeadRunner",
     "OnnxRunner",
     "TorchRunner",
     "open_session",
     "read_decoder_settings",
+    "read_genai_config",
     "torch_threads",
 ]
 
+Device: TypeAlias = Literal["cpu", "cuda"]
+"""What a graph was made for."""
+
 _PAST = "past_key_values."
+_PROVIDERS = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+}
 _DTYPES = {
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
@@ -161,8 +170,9 @@ def open_session(
     spinning: bool,
     optimized_path: Path | None = None,
     name: str = "model.onnx",
+    device: Device = "cpu",
 ) -> ort.InferenceSession:
-    """A CPU session for a graph in a folder.
+    """A session for a graph in a folder.
 
     ONNX Runtime heeds neither OMP_NUM_THREADS nor a container's CPU limit, so the threads are
     given. Idle threads that spin answer a little faster alone, and slow down their neighbours.
@@ -185,7 +195,7 @@ def open_session(
         return ort.InferenceSession(
             str(path),
             options,
-            providers=["CPUExecutionProvider"],
+            providers=_PROVIDERS[device],
             disabled_optimizers=_SLOW_FUSIONS,
         )
     except Exception as error:  # pybind11 exceptions of ONNX Runtime share no other base
@@ -198,14 +208,24 @@ def read_decoder_settings(model_dir: Path) -> dict[str, Any]:
     Raises:
         BundleError: the folder holds no decoder graph of the export pass.
     """
+    settings: dict[str, Any] = read_genai_config(model_dir)["model"]
+    return settings
+
+
+def read_genai_config(model_dir: Path) -> dict[str, Any]:
+    """The same with how it is searched and batched.
+
+    Raises:
+        BundleError: the folder holds no decoder graph of the export pass.
+    """
     path = model_dir / "genai_config.json"
     if not path.is_file():
         raise BundleError(
             f"'{model_dir}' holds no {path.name}, so it cannot generate text. "
             "Compress a causal language model with the pass export_onnx."
         )
-    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["model"]
-    return settings
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from itertools import accumulate
 
-from ray_sft.inference import GenerationChunk, GenerationEngine
+from ray_sft.inference import GenerationChunk, TextEngine
 from serve.endpoints.generation_replies import (
     ChatLogprobs,
     CompletionLogprobs,
@@ -21,7 +21,7 @@ _LEAST = -9999.0
 class TokenTexts:
     """Shows the tokens of one model."""
 
-    def __init__(self, engine: GenerationEngine) -> None:
+    def __init__(self, engine: TextEngine) -> None:
         """Asks ``engine`` what a token stands for."""
         self._bytes = engine.constraints.token_bytes
 

@@ -20,9 +20,9 @@ from ray_sft.core import DataError, ServeError
 from ray_sft.inference import (
     EngineBusy,
     GenerationChunk,
-    GenerationEngine,
     GenerationRequest,
     GenerationStream,
+    TextEngine,
 )
 from serve.caller import charge_tokens
 from serve.endpoints.generation_replies import GenerationUsage
@@ -122,7 +122,7 @@ class Replies:
             stream.cancel()
 
 
-def check_length(prompt: str | Sequence[int], engine: GenerationEngine, *, param: str) -> None:
+def check_length(prompt: str | Sequence[int], engine: TextEngine, *, param: str) -> None:
     """Returns where a prompt, as text or as tokens, leaves room for a reply.
 
     Raises:
@@ -162,7 +162,7 @@ def reply_limit(
 
 
 async def start(
-    engine: GenerationEngine, requests: Sequence[GenerationRequest]
+    engine: TextEngine, requests: Sequence[GenerationRequest]
 ) -> list[GenerationStream]:
     """Starts every request, or none.
 
@@ -186,7 +186,7 @@ async def start(
     return streams
 
 
-async def _submit(engine: GenerationEngine, request: GenerationRequest) -> GenerationStream:
+async def _submit(engine: TextEngine, request: GenerationRequest) -> GenerationStream:
     if request.constraint is None:
         return engine.submit(request)
     # compiling a constraint may take a tenth of a second, in which others want to be served

@@ -112,17 +112,18 @@ class Arms:
     def _watch_engine(self, arm: Arm, name: str, model: Generator) -> None:
         shadow: ReplyShadow | None = None
         candidate = self.candidate.models[name]
+        assert isinstance(model.engine, WatchedEngine)
         if arm == "current" and self.release.shadow and isinstance(candidate, Generator):
+            assert isinstance(candidate.engine, WatchedEngine)
             shadow = ReplyShadow(
                 model.engine,
-                candidate.engine,
+                candidate.engine.unwatched,  # a shadow is nobody's request
                 self.figures,
                 task=model.task_name,
                 percent=self.release.shadow,
                 salt=self.salt,
             )
             self._shadows.append(shadow)
-        assert isinstance(model.engine, WatchedEngine)
         self._watches.append((model.engine, ReplyWatch(arm, self.figures, shadow)))
 
 

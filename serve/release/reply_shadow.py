@@ -13,9 +13,9 @@ from ray_sft.core import RaySFTError
 from ray_sft.inference import (
     EngineBusy,
     GenerationChunk,
-    GenerationEngine,
     GenerationRequest,
     GenerationStream,
+    TextEngine,
 )
 from serve.release.asked import ASKED, Arm
 from serve.release.choose import is_chosen
@@ -35,8 +35,8 @@ class ReplyShadow:
 
     def __init__(
         self,
-        current: GenerationEngine,
-        candidate: GenerationEngine,
+        current: TextEngine,
+        candidate: TextEngine,
         figures: Figures,
         *,
         task: str,
@@ -84,7 +84,7 @@ class ReplyShadow:
             self._figures.dropped()
             return
         start = perf_counter()
-        stream = GenerationEngine.submit(self._candidate, request)  # unwatched: nobody's request
+        stream = self._candidate.submit(request)
         pieces: list[str] = []
         for chunk in stream:
             pieces.append(chunk.text)

@@ -8,7 +8,7 @@ from typing import Any
 from ray_sft.bundle import Bundle
 from ray_sft.core import DataError, reason_of
 from ray_sft.data.augment.ledger import Ledger, key_of
-from ray_sft.inference import GenerationEngine, GenerationRequest, GenerationStream
+from ray_sft.inference import GenerationRequest, GenerationStream, open_engine
 from ray_sft.tasks.chat import Message, encode_prompt
 
 __all__ = ["BundleChat", "EndpointChat", "Order"]
@@ -37,7 +37,7 @@ class BundleChat:
         Raises:
             BundleError: the bundle holds no decoder graph.
         """
-        self._engine = GenerationEngine(
+        self._engine = open_engine(
             bundle, num_slots=_NUM_SLOTS, max_queued=_MOST_QUEUED, spinning=False
         )
 

@@ -6,9 +6,6 @@ that are under way, and a request that arrives late joins at the next step.
 """
 
 import itertools
-import logging
-import threading
-from collections import deque
 from time import perf_counter
 
 import numpy as np
@@ -17,6 +14,7 @@ from ray_sft.bundle import Bundle
 from ray_sft.core import ServeError
 from ray_sft.inference.generation.constraints import ConstraintCompiler
 from ray_sft.inference.generation.job import Job
+from ray_sft.inference.generation.job_thread import JobThread
 from ray_sft.inference.generation.prefixes import PrefixCache
 from ray_sft.inference.generation.request import GenerationRequest
 from ray_sft.inference.generation.slots import SlotDecoder
@@ -24,16 +22,10 @@ from ray_sft.inference.generation.stream import GenerationStream
 from ray_sft.models import load_processor
 from ray_sft.tasks import Array
 
-__all__ = ["EngineBusy", "GenerationEngine"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["GenerationEngine"]
 
 _PREFILL_TOKENS = 256
 """Tokens of a prompt read between two steps; bounds both the wait and the logits' memory."""
-
-
-class EngineBusy(ServeError):  # noqa: N818 - a state, not a fault
-    """The engine's queue is full; try again later."""
 
 
 class GenerationEngine:
@@ -60,7 +52,6 @@ class GenerationEngine:
             BundleError: the bundle holds no decoder graph.
         """
         assert num_slots >= 1
-        assert max_queued >= 1
         self._decoder = SlotDecoder(
             bundle.model_dir,
             num_slots=num_slots,
@@ -74,15 +65,12 @@ class GenerationEngine:
             self.processor, vocab_size=self._decoder.vocab_size, eos_token_ids=self._eos
         )
         self._prefixes = PrefixCache(max_cached_tokens)
-        self._max_queued = max_queued
-        self._queue: deque[Job] = deque()
         self._slots: list[Job | None] = [None] * num_slots
         self._numbers = itertools.count()
-        self._changed = threading.Condition()
-        self._is_closed = False
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._serve, name="generation", daemon=True)
-        self._thread.start()
+        self._jobs = JobThread(
+            max_queued=max_queued, step=self._go_on, running=self._running, drop=self._drop
+        )
+        self._jobs.start()
 
     @property
     def max_length(self) -> int:
@@ -92,12 +80,12 @@ class GenerationEngine:
     @property
     def num_active(self) -> int:
         """Requests that hold a slot."""
-        return sum(job is not None for job in self._slots)
+        return len(self._running())
 
     @property
     def num_queued(self) -> int:
         """Requests that wait for a slot."""
-        return len(self._queue)
+        return self._jobs.num_queued
 
     @property
     def num_cached_tokens(self) -> int:
@@ -124,57 +112,24 @@ class GenerationEngine:
             eos=self._eos,
             matcher=None if constraint is None else self.constraints.matcher(constraint),
         )
-        with self._changed:
-            if self._is_closed:
-                raise ServeError("the generation engine is closed.") from self._failure
-            if len(self._queue) >= self._max_queued:
-                raise EngineBusy(
-                    f"{len(self._queue)} requests wait already, which is the limit. "
-                    "Try again later, or serve with more replicas."
-                )
-            self._queue.append(job)
-            self._changed.notify()
+        self._jobs.put(job)
         return job.stream
 
     def close(self) -> None:
         """Ends all replies by an error and stops the thread."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        self._jobs.close()
 
-    def _serve(self) -> None:
-        try:
-            while self._wait_for_work():
-                self._release_cancelled()
-                self._admit()
-                self._read_prompt()
-                self._step()
-            self._end_all(ServeError("the generation engine was closed."))
-        except BaseException as error:
-            logger.exception("The generation engine failed.")
-            self._failure = error
-            failure = ServeError(f"the generation engine failed: {error}")
-            failure.__cause__ = error
-            self._end_all(failure)
-            if not isinstance(error, Exception):
-                raise
+    def _go_on(self) -> None:
+        self._release_cancelled()
+        self._admit()
+        self._read_prompt()
+        self._step()
 
-    def _wait_for_work(self) -> bool:
-        """False once the engine is to stop."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._queue or any(self._slots))
-            return not self._is_closed
+    def _running(self) -> list[Job]:
+        return [job for job in self._slots if job is not None]
 
-    def _end_all(self, error: ServeError) -> None:
-        with self._changed:
-            self._is_closed = True
-            jobs = [*self._queue, *(job for job in self._slots if job is not None)]
-            self._queue.clear()
-            self._slots = [None] * len(self._slots)
-        for job in jobs:
-            job.stream.close(error)
+    def _drop(self) -> None:
+        self._slots = [None] * len(self._slots)
 
     def _release_cancelled(self) -> None:
         for slot, job in enumerate(self._slots):
@@ -182,13 +137,8 @@ class GenerationEngine:
                 self._free(slot)
 
     def _admit(self) -> None:
-        taken: list[tuple[int, Job]] = []
-        with self._changed:
-            self._queue = deque(job for job in self._queue if not job.stream.is_cancelled)
-            for slot, job in enumerate(self._slots):
-                if job is None and self._queue:
-                    taken.append((slot, self._queue.popleft()))
-        for slot, job in taken:
+        free = [slot for slot, job in enumerate(self._slots) if job is None]
+        for slot, job in zip(free, self._jobs.take(len(free)), strict=False):
             self._slots[slot] = job
             job.stream.started = perf_counter()
             self._reuse_prefix(slot, job)

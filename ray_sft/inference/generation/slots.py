@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from ray_sft.core import BundleError
+from ray_sft.inference.cuda import decoder_device
 from ray_sft.inference.runners import open_session, read_decoder_settings
 from ray_sft.tasks import Array
 
@@ -26,8 +28,10 @@ class SlotDecoder:
         """Loads the graph; ``max_length`` is cut to what the model takes.
 
         Raises:
-            BundleError: the folder holds no decoder graph of the export pass.
+            BundleError: the folder holds no decoder graph of the export pass, or one for CUDA.
         """
+        if decoder_device(model_dir) == "cuda":
+            raise BundleError(f"the graph in '{model_dir}' is for CUDA: PagedEngine runs it.")
         settings = read_decoder_settings(model_dir)
         decoder = settings["decoder"]
         self.session = open_session(model_dir, num_threads=num_threads, spinning=spinning)
