@@ -30,7 +30,7 @@ _HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 ]
-_PATIENCE = RetryPolicy(longest_wait_s=2.0)
+_PATIENCE = RetryPolicy(longest_wait_s=2.0, reconnect_s=2.0)
 """Who looks at a page would rather read that the service is busy than wait for it."""
 _CLOSES_WITHIN_S = 3
 """Every open page holds a stream that never ends by itself."""

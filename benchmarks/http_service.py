@@ -41,6 +41,7 @@ __all__ = [
     "load",
     "sentences",
     "start_service",
+    "with_own_samples",
 ]
 
 NUM_LABELS = 77
@@ -116,7 +117,7 @@ def build_bundle(folder: Path, passes: Sequence[Pass] = (ExportOnnx(), QuantizeI
         bundle = out.finish(manifest)
     for step in passes:
         bundle = _apply(step, bundle, folder)
-    return _with_own_samples(bundle)
+    return with_own_samples(bundle)
 
 
 def _apply(step: Pass, source: Bundle, folder: Path) -> Bundle:
@@ -128,9 +129,15 @@ def _apply(step: Pass, source: Bundle, folder: Path) -> Bundle:
         return out.finish(source.manifest.model_copy(update=update))
 
 
-def _with_own_samples(bundle: Bundle) -> Bundle:
-    rows = [sample["request"] for sample in bundle.samples()]
-    samples = record_samples(Predictor(bundle), rows)
+def with_own_samples(
+    bundle: Bundle, requests: Sequence[Mapping[str, object]] | None = None
+) -> Bundle:
+    """The bundle with what it answers itself as its samples, in the place of the former one.
+
+    ``requests`` are those of its former samples where they are left out.
+    """
+    asked = requests or [sample["request"] for sample in bundle.samples()]
+    samples = record_samples(Predictor(bundle), asked)
     with BundleWriter(bundle.path) as out:
         shutil.copytree(bundle.model_dir, out.model_dir, dirs_exist_ok=True)
         out.copy_processor(bundle)

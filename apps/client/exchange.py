@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from apps.client.call import Call, Reply, StreamCall, failure_of, strange
 from apps.client.errors import ServiceError, explain_failure, late, refused
 from apps.client.options import Options
-from apps.client.retries import RetryBudget, wait_before_retry
+from apps.client.retries import RetryBudget, wait_before_retry, wait_before_return
 
 __all__ = ["DONE", "KEEPALIVE_S", "Exchange", "authorities", "client_arguments"]
 
@@ -45,6 +45,9 @@ class Exchange:
         self._options = options
         self._budget = budget
         self._attempt = 1
+        self._num_unconnected = 0
+        """Attempts that got no connection, since the last one that did."""
+        self._away_since = 0.0
         self._ends_at = time.monotonic() + options.timeout_s
         budget.deposit()
 
@@ -78,6 +81,7 @@ class Exchange:
 
     def reply(self, response: httpx.Response) -> Reply:
         """A response that was read to its end."""
+        self._budget.has_been_answered = True
         return Reply(
             status=response.status_code,
             headers=response.headers,
@@ -92,6 +96,7 @@ class Exchange:
         Raises:
             ServiceError: the event says that the service failed, or is none of this service.
         """
+        self._budget.has_been_answered = True
         try:
             return call.read(data)
         except ValidationError:
@@ -126,6 +131,39 @@ class Exchange:
         """
         if isinstance(self._call, Call) and not self._call.is_retried:
             raise error
+        if not error.reached_nobody:
+            self._num_unconnected = 0
+        is_known = self._budget.has_been_answered and self._options.retry.reconnect_s > 0
+        is_back_soon = error.reached_nobody and is_known
+        wait_s = self._until_return() if is_back_soon else self._until_retry(error)
+        if wait_s is None:
+            raise error
+        logger.info(
+            "%s failed (%s); attempt %d in %.2f s, request %s",
+            self._call.path,
+            error,
+            self._attempt + self._num_unconnected,
+            wait_s,
+            self.request_id,
+        )
+        return wait_s
+
+    def _until_return(self) -> float | None:
+        """Seconds until a service that was there is looked for again."""
+        now = time.monotonic()
+        if self._num_unconnected == 0:
+            self._away_since = now
+        self._num_unconnected += 1
+        return wait_before_return(
+            self._options.retry,
+            self._num_unconnected,
+            away_s=now - self._away_since,
+            left_s=self.left_s,
+            draw=random.random(),
+        )
+
+    def _until_retry(self, error: ServiceError) -> float | None:
+        """Seconds until the next attempt that counts."""
         wait_s = wait_before_retry(
             self._options.retry,
             self._attempt,
@@ -134,16 +172,8 @@ class Exchange:
             draw=random.random(),
         )
         if wait_s is None or not self._budget.withdraw():
-            raise error
+            return None
         self._attempt += 1
-        logger.info(
-            "%s failed (%s); attempt %d in %.2f s, request %s",
-            self._call.path,
-            error,
-            self._attempt,
-            wait_s,
-            self.request_id,
-        )
         return wait_s
 
     def _strange(self, why: str) -> ServiceError:

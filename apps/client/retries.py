@@ -16,7 +16,10 @@ from dataclasses import dataclass
 
 from apps.client.errors import ServiceError
 
-__all__ = ["RetryBudget", "RetryPolicy", "wait_before_retry"]
+__all__ = ["RetryBudget", "RetryPolicy", "wait_before_retry", "wait_before_return"]
+
+_LONGEST_RETURN_WAIT_S = 1.0
+"""Between two attempts to connect; who comes back is found soon, and not by all at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,13 @@ class RetryPolicy:
     """A service that asks for a longer wait is not asked again; no other wait is longer either."""
     share: float = 0.1
     """Retries that each call adds to the budget."""
-    burst: int = 10
-    """Retries that the budget holds at most, and at the beginning."""
+    burst: int = 100
+    """Retries that the budget holds at most, and at the beginning: as many as a client has
+    connections, all of which break off at once where a proxy or a replica dies."""
+    reconnect_s: float = 20.0
+    """How long a call waits for a service that has answered this client before and takes no
+    connections now; a proxy that died is back within a second, or within ten where Ray replaces
+    its actor too. 0: as for any other failure."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for numbers that are none of a policy."""
@@ -44,6 +52,8 @@ class RetryPolicy:
             raise ValueError(
                 "a RetryPolicy needs 0 <= first_wait_s <= longest_wait_s and share from 0 to 1."
             )
+        if not self.reconnect_s >= 0:
+            raise ValueError("a RetryPolicy needs reconnect_s of 0 or more.")
 
 
 class RetryBudget:
@@ -55,6 +65,8 @@ class RetryBudget:
         self._burst = float(policy.burst)
         self._tokens = self._burst
         self._lock = threading.Lock()
+        self.has_been_answered = False
+        """Whether there has been a reply to any call."""
 
     def deposit(self) -> None:
         """A call begins."""
@@ -91,3 +103,26 @@ def wait_before_retry(
     # whom the service told the same time do not all come back at that very moment
     wait_s = asked_s + draw * span_s
     return wait_s if wait_s < left_s else None
+
+
+def wait_before_return(
+    policy: RetryPolicy, attempt: int, *, away_s: float, left_s: float, draw: float
+) -> float | None:
+    """Seconds until the next attempt to connect to a service that has answered before.
+
+    Args:
+        policy: the limits.
+        attempt: the one that got no connection, from 1, counted since the call found it away.
+        away_s: since then.
+        left_s: until the deadline of the call.
+        draw: at random from 0 to 1.
+
+    Returns:
+        None where it is waited for no longer.
+    """
+    if policy.max_attempts == 1:
+        return None
+    longest_s = min(_LONGEST_RETURN_WAIT_S, policy.longest_wait_s)
+    # a service may be away for more attempts than a float can be doubled
+    wait_s = draw * min(longest_s, policy.first_wait_s * 2.0 ** min(attempt - 1, 30))
+    return wait_s if away_s + wait_s < policy.reconnect_s and wait_s < left_s else None

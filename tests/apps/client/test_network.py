@@ -185,6 +185,69 @@ def test_a_service_that_comes_back_is_found_again(flavour):
         thread.join(20)
 
 
+def leaving(serving, then=None):
+    """A call for which the server has gone before it begins."""
+
+    def call(client):
+        serving.__exit__(None, None, None)
+        if then is not None:
+            then.start()
+        return client.models()
+
+    return call
+
+
+def test_a_service_that_has_answered_is_waited_for(flavour):
+    """Longer than its attempts would last, and without any of the budget."""
+    policy = RetryPolicy(max_attempts=2, burst=0, share=0.0)
+    port = free_port()
+    stop = threading.Event()
+
+    def come_back():
+        time.sleep(1.5)  # attempts that count would be over after 0.1 s
+        with RawServer([GOOD], port).running():
+            stop.wait(20)
+
+    thread = threading.Thread(target=come_back)
+    serving = RawServer([GOOD], port).running()
+    url = serving.__enter__().url
+    start = time.monotonic()
+    try:
+        first, second = flavour.ask(url, models, leaving(serving, thread), retry=policy)
+        assert first == second
+        assert time.monotonic() - start > 1.5
+    finally:
+        stop.set()
+        thread.join(20)
+
+
+@pytest.mark.parametrize("patience_s", [0.0, 0.5])
+def test_a_service_that_stays_away_is_told_after_the_patience(flavour, patience_s):
+    policy = RetryPolicy(max_attempts=2, first_wait_s=0.01, reconnect_s=patience_s)
+    serving = RawServer([GOOD], free_port()).running()
+    url = serving.__enter__().url
+    start = time.monotonic()
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        flavour.ask(url, models, leaving(serving), retry=policy)
+    assert patience_s * 0.5 <= time.monotonic() - start < 10.0
+
+
+def test_a_service_that_has_never_answered_is_not_waited_for(flavour):
+    start = time.monotonic()
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        flavour.ask(f"http://127.0.0.1:{free_port()}", models, retry=RetryPolicy(reconnect_s=60))
+    assert time.monotonic() - start < 10.0
+
+
+def test_a_500_that_is_not_the_services_own_may_pass(flavour, serve_raw):
+    """Ray's proxy says so where the replica that it had chosen is gone."""
+    bare = raw(b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 5\r\n\r\nsorry")
+    server = serve_raw(bare, GOOD)
+    ((model,),) = flavour.ask(server.url, models, retry=QUICK)
+    assert model.id == "intents"
+    assert len(server.requests) == 2
+
+
 def test_a_connection_that_the_server_closed_meanwhile_is_no_failure(flavour, serve_raw):
     server = serve_raw(raw(b'HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{"data":[]}', close=True))
     assert flavour.ask(server.url, models, models, models, retry=QUICK) == [[], [], []]

@@ -5,7 +5,12 @@ import random
 import pytest
 
 from apps.client.errors import ServiceError
-from apps.client.retries import RetryBudget, RetryPolicy, wait_before_retry
+from apps.client.retries import (
+    RetryBudget,
+    RetryPolicy,
+    wait_before_retry,
+    wait_before_return,
+)
 
 POLICY = RetryPolicy(max_attempts=4, first_wait_s=0.1, longest_wait_s=8.0)
 BUSY = ServiceError("busy", status=429)
@@ -31,6 +36,7 @@ def wait(attempt=1, error=BUSY, *, left_s=60.0, draw=1.0, policy=POLICY):
         (404, None, False),
         (408, "timeout", False),
         (500, "item_failed", False),
+        (500, None, True),  # of Ray's proxy, whose replica is gone
         (200, "generation_failed", False),
     ],
 )
@@ -100,7 +106,10 @@ def test_ten_deposits_are_one_retry():
 
 
 def test_many_clients_do_not_multiply_an_overload():
-    """Simulated: a service away for 1000 calls of each of 20 clients is asked a tenth more."""
+    """Simulated: a service away for 1000 calls of each of 20 clients is asked a tenth more.
+
+    And as often as each client's budget holds at the beginning.
+    """
     policy = RetryPolicy(max_attempts=4)
     num_requests = 0
     for _ in range(20):
@@ -110,7 +119,7 @@ def test_many_clients_do_not_multiply_an_overload():
             num_requests, attempt = num_requests + 1, 1
             while wait(attempt, policy=policy) is not None and budget.withdraw():
                 num_requests, attempt = num_requests + 1, attempt + 1
-    assert num_requests <= 20 * (1000 * 1.1 + 10)
+    assert num_requests <= 20 * (1000 * 1.1 + policy.burst)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +130,31 @@ def test_many_clients_do_not_multiply_an_overload():
         {"burst": -1},
         {"first_wait_s": 2.0, "longest_wait_s": 1.0},
         {"first_wait_s": float("nan")},
+        {"reconnect_s": -1.0},
+        {"reconnect_s": float("nan")},
     ],
 )
 def test_numbers_that_are_no_policy_are_refused(numbers):
     with pytest.raises(ValueError, match="RetryPolicy needs"):
         RetryPolicy(**numbers)
+
+
+def wait_for_return(attempt=1, *, away_s=0.0, left_s=60.0, draw=1.0, policy=POLICY):
+    return wait_before_return(policy, attempt, away_s=away_s, left_s=left_s, draw=draw)
+
+
+def test_who_comes_back_is_looked_for_every_second_at_least():
+    waits = [wait_for_return(attempt) for attempt in (1, 2, 3, 4, 5, 6, 2000)]
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0])
+    assert wait_for_return(6, draw=0.25) == pytest.approx(0.25)
+
+
+def test_who_does_not_come_back_is_waited_for_as_long_as_the_policy_says():
+    policy = RetryPolicy(reconnect_s=5.0)
+    assert wait_for_return(9, away_s=3.9, policy=policy) == 1.0
+    assert wait_for_return(9, away_s=4.1, policy=policy) is None
+    assert wait_for_return(9, left_s=0.9, policy=policy) is None
+
+
+def test_a_policy_of_one_attempt_waits_for_nobody():
+    assert wait_for_return(policy=RetryPolicy(max_attempts=1)) is None
