@@ -24,7 +24,8 @@ from starlette.types import ASGIApp
 from ray_sft.bundle import Manifest
 from ray_sft.core import ServeError
 from serve.args import ServiceArgs
-from serve.ingress import create_app
+from serve.batches.worker import BatchRunner
+from serve.ingress import bare_api, create_app
 from serve.keys import ENVIRONMENT_VARIABLE, KeyRing, load_keys
 from serve.loading import Loader
 from serve.logs import log_as_json
@@ -103,6 +104,7 @@ class Service:
             adds_request_id=False,
             quotas=self._quotas(),
             reports=self._reports,
+            batches=self._batches(),
         )
 
     async def reconfigure(self, wanted: dict[str, Any]) -> None:
@@ -147,6 +149,14 @@ class Service:
         if self.args.most_replicas == 1:
             return None
         return shared_quotas(APP_NAME, self.replica, self.args.key_limits)
+
+    def _batches(self) -> BatchRunner | None:
+        if self.args.batches is None:
+            return None
+        # brings Ray Data, whose seconds and memory are spared where there are no batches
+        from serve.batches.actor import ActorRunner
+
+        return ActorRunner(f"{APP_NAME}-batches", self.args, bare_api)
 
     async def _reports(self) -> Sequence[ReplicaReport]:
         if self.args.most_replicas == 1:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from ray_sft.core import Config
 from serve.assistant import AssistantArgs
+from serve.batches import BatchArgs
 from serve.keys import KeyLimits
 from serve.monitor import MonitorArgs
 from serve.recommend import RecommendArgs
@@ -40,6 +41,9 @@ class ServiceArgs(Config):
     """Follows opinion on topics, under ``/v1/monitor``; left out: not offered."""
     recommend: RecommendArgs | None = None
     """Ranks items for users, under ``/v1/recommend``; left out: not offered."""
+    batches: BatchArgs | None = None
+    """Answers files of requests offline, under ``/v1/files`` and ``/v1/batches``; left out: not
+    offered."""
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on; 0.0.0.0 offers the service to the network (keys are always needed)."""
     port: int = Field(default=8000, ge=1, le=65535)

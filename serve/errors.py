@@ -8,6 +8,7 @@
 | 404    | not_found_error       | no such route or model                                 |
 | 405    | invalid_request_error | a route asked with the wrong method                    |
 | 408    | timeout_error         | not answered within the service's deadline             |
+| 409    | invalid_request_error | not now: a training runs, a batch reads or has ended   |
 | 413    | invalid_request_error | body too long                                          |
 | 415    | invalid_request_error | body compressed                                        |
 | 424    | invalid_request_error | the model has another task than the route              |

@@ -5,7 +5,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -17,14 +17,19 @@ from starlette.types import ASGIApp
 
 from serve.applications import Applications
 from serve.args import ServiceArgs
+from serve.batches.batches import Batches
+from serve.batches.upload import FORM_BYTES
+from serve.batches.worker import BatchRunner, LocalRunner
 from serve.border import Border, our_fault
 from serve.endpoints import (
+    batches_router,
     chat_router,
     classify_router,
     completions_router,
     docs_router,
     embeddings_router,
     entities_router,
+    files_router,
     health_router,
     inference_protocol_router,
     models_router,
@@ -33,6 +38,7 @@ from serve.endpoints import (
     tokenize_router,
     translate_router,
 )
+from serve.endpoints.files import FILES_PATH
 from serve.endpoints.openapi import DescribedApi
 from serve.endpoints.releases import Reports
 from serve.errors import ApiError, error_body, explain_problem
@@ -45,7 +51,7 @@ from serve.release.own_report import own_report
 from serve.release.variants import Variants
 from serve.tracing import telemetry, tracer_provider
 
-__all__ = ["PUBLIC_PATHS", "create_api", "create_app"]
+__all__ = ["PUBLIC_PATHS", "bare_api", "create_api", "create_app"]
 
 PUBLIC_PATHS = (
     "/healthz",
@@ -67,16 +73,20 @@ def create_app(
     adds_request_id: bool = True,
     quotas: Quotas | None = None,
     reports: Reports | None = None,
+    batches: BatchRunner | None = None,
 ) -> ASGIApp:
     """The whole application, border included.
 
     Keys that come from the key file follow it. ``quotas`` are for a service of several replicas,
     see `serve.quotas.actor.shared_quotas`; without them limits are counted in this process.
+    ``batches`` runs batches, see `serve.batches.actor.ActorRunner`; without it this process does.
     """
-    api = create_api(args, models=models, metrics=metrics, reports=reports)
+    api = create_api(args, models=models, metrics=metrics, reports=reports, batches=batches)
     public = PUBLIC_PATHS if args.metrics_need_key else (*PUBLIC_PATHS, "/metrics")
     return Border(
-        BodyLimit(Variants(api, models), max_body_bytes=args.max_body_bytes),
+        BodyLimit(
+            Variants(api, models), max_body_bytes=args.max_body_bytes, uploads=_uploads(args)
+        ),
         keys=follow_file(keys, Path(args.keys_file).expanduser()),
         quotas=quotas or LocalQuotas(args.key_limits),
         metrics=metrics,
@@ -93,19 +103,25 @@ def create_api(
     models: Models,
     metrics: ServiceMetrics,
     reports: Reports | None = None,
+    batches: BatchRunner | None = None,
 ) -> FastAPI:
     """The routes and the shape of their errors; what holds for all is in `serve.border`.
 
-    ``reports`` tells of every replica; without it the service is this process alone.
+    ``reports`` tells of every replica; without it the service is this process alone. ``batches``
+    as for `create_app`.
     """
     applications = Applications(args, models)
+    offline = _batches(args, models, metrics, batches)
     traces = None if args.tracing is None else tracer_provider(args.tracing)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await applications.open()
         try:
-            yield
+            async with AsyncExitStack() as stack:
+                if offline is not None:
+                    await stack.enter_async_context(offline.running())
+                yield
         finally:
             await applications.close()
             if traces is not None:
@@ -140,6 +156,7 @@ def create_api(
         health_router(models, metrics),
         docs_router(),
         *applications.routers,
+        *([] if offline is None else [files_router(offline), batches_router(offline)]),
     )
     for router in routers:  # one flat list: include_router would look through each in turn
         api.router.routes.extend(router.routes)
@@ -148,6 +165,27 @@ def create_api(
     api.add_exception_handler(RequestValidationError, _reply_validation_error)
     api.add_exception_handler(Exception, _reply_unexpected)
     return api
+
+
+def bare_api(args: ServiceArgs, models: Models, metrics: ServiceMetrics) -> ASGIApp:
+    """The routes on models, for those who answer batches."""
+    return create_api(args, models=models, metrics=metrics)
+
+
+def _batches(
+    args: ServiceArgs, models: Models, metrics: ServiceMetrics, runner: BatchRunner | None
+) -> Batches | None:
+    if args.batches is None:
+        return None
+    batches = Batches(args.batches, models, runner or LocalRunner(args, bare_api))
+    metrics.show(batches.figures)
+    return batches
+
+
+def _uploads(args: ServiceArgs) -> dict[str, int]:
+    if args.batches is None:
+        return {}
+    return {FILES_PATH: args.batches.max_file_bytes + FORM_BYTES}
 
 
 async def _reply_api_error(request: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """Prometheus metrics of one service process, in a registry of their own."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 from serve.outcomes import BatchReport
 
@@ -18,6 +19,7 @@ class ServiceMetrics:
     def __init__(self) -> None:
         """All figures at zero."""
         self.registry = CollectorRegistry()
+        self._collectors: dict[type[Collector], Collector] = {}
         self._requests = Counter(
             "ray_sft_requests",
             "Requests by route, model and status; without a model where none was asked.",
@@ -123,6 +125,13 @@ class ServiceMetrics:
         self._first_token_seconds.labels(model).observe(first_token_s)
         if token_s is not None:
             self._token_seconds.labels(model).observe(token_s)
+
+    def show(self, collector: Collector) -> None:
+        """Shows what ``collector`` finds too, in place of one of its kind that was shown before."""
+        if (former := self._collectors.get(type(collector))) is not None:
+            self.registry.unregister(former)
+        self._collectors[type(collector)] = collector
+        self.registry.register(collector)
 
     def render(self) -> bytes:
         """The figures in Prometheus' text format."""

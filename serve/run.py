@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,7 @@ from serve.args import ServiceArgs
 from serve.keys import add_key, load_keys
 from serve.processes import children, end_leftovers
 from serve.proxy import check_port, proxy_settings
+from serve.proxy_keeper import ProxyKeeper
 from serve.release.address import ServiceAddress, announced
 from serve.signals import Signals, deaf_to_signals
 
@@ -79,7 +81,8 @@ def _serve(
             address="local",
             # room for the replicas that an update starts before it ends others; they share the
             # machine's processors for that while
-            num_cpus=args.num_cpus * (args.most_replicas + args.surge_replicas),
+            num_cpus=args.num_cpus * (args.most_replicas + args.surge_replicas)
+            + (args.batches.most_cpus if args.batches else 0),
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,
             log_to_driver=False,
@@ -110,7 +113,9 @@ def _serve(
     service = ServiceAddress(
         ray_address=ray.get_runtime_context().gcs_address, url=url, pid=os.getpid()
     )
-    with announced(service, args.port):
+    is_ours = address == "local" and args.proxy == "haproxy"
+    keeper = ProxyKeeper() if is_ours else nullcontext()
+    with keeper, announced(service, args.port):
         if on_ready is not None:
             on_ready(url)
         signals.wait()

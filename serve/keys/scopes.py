@@ -17,8 +17,8 @@ ScopeName: TypeAlias = Literal[
 
 SCOPES: Mapping[ScopeName, str] = {
     "admin": "every route",
-    "infer": "every model route, chat included",
-    "chat": "the routes that write text: chat, completions, responses",
+    "infer": "every model route, chat included, and batches of them",
+    "chat": "the routes that write text: chat, completions, responses, and batches of them",
     "assistant": "/v1/assistant",
     "monitor": "/v1/monitor",
     "recommend": "/v1/recommend",
@@ -47,6 +47,9 @@ _ROUTES: tuple[tuple[str, tuple[ScopeName, ...]], ...] = (
     ("/v1/chat", _CHAT),
     ("/v1/completions", _CHAT),
     ("/v1/responses", _CHAT),
+    # whether the key may use the route that a batch is for is asked when the batch is made
+    ("/v1/files", _CHAT),
+    ("/v1/batches", _CHAT),
     ("/v1", ("infer",)),
     ("/v2", ("infer",)),
 )

@@ -7,6 +7,8 @@ import httpx
 import pytest
 
 from serve.args import ServiceArgs
+from serve.batches.upload import FORM_BYTES
+from serve.endpoints.files import FILES_PATH
 from serve.ingress import PUBLIC_PATHS, create_api, create_app
 from serve.keys import load_keys
 from serve.keys.scopes import scopes_for
@@ -19,6 +21,7 @@ __all__ = ["market_bundle"]
 
 TOKEN = "a-key-of-the-contract-tests"
 MAX_BODY_BYTES = 4096
+MAX_FILE_BYTES = 8192
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,7 @@ def served(market_bundle, tmp_path_factory):
                 "ranking_model": "market/click",
                 "database": f"sqlite:///{folder}/recommend.db",
             },
+            "batches": {"folder": str(folder / "batches"), "max_file_bytes": MAX_FILE_BYTES},
         }
     )
     metrics = ServiceMetrics()
@@ -122,7 +126,8 @@ def test_a_body_that_is_none_is_refused_by_every_endpoint(served, body):
 def test_a_body_that_is_too_large_is_refused_by_every_endpoint(served):
     client, schema = served
     for verb, path in taking_a_body(schema):
-        reply = client.request(verb, path, content=b" " * (MAX_BODY_BYTES + 1))
+        limit = MAX_FILE_BYTES + FORM_BYTES if path == FILES_PATH else MAX_BODY_BYTES
+        reply = client.request(verb, path, content=b" " * (limit + 1))
         assert reply.status_code == 413, (verb, path, reply.text)
         assert_error(reply, f"{verb} {path}")
 

@@ -91,6 +91,76 @@ async def test_a_length_that_is_none_is_refused_unread(length: bytes) -> None:
     assert caught.value.taken == 0  # type: ignore[attr-defined]
 
 
+class Reader:
+    """Reads its body as it arrives, and remembers how much it had when more came."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, send
+        more = True
+        while more:
+            message = await receive()
+            self.pieces.append(message.get("body", b""))
+            more = message.get("more_body", False)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "num_pieces", "most"),
+    [
+        ("POST", "/upload", 4, 4),
+        ("POST", "/root/upload", 4, 4),
+        ("POST", "/upload", 5, 4),
+        ("POST", "/upload/x", 3, 0),
+        ("PUT", "/upload", 3, 0),
+    ],
+)
+async def test_an_upload_is_counted_as_it_arrives_and_has_a_limit_of_its_own(
+    method: str, path: str, num_pieces: int, most: int
+) -> None:
+    reader = Reader()
+    scope = {"type": "http", "headers": [], "method": method, "path": path, "root_path": "/root"}
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"01234", "more_body": index < num_pieces - 1}
+        for index in range(num_pieces)
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(_: Message) -> None:
+        raise AssertionError("the limit itself sends nothing")
+
+    limit = BodyLimit(reader, max_body_bytes=LIMIT, uploads={"/upload": 20})
+    if num_pieces <= most:
+        await limit(scope, receive, send)
+    else:
+        with pytest.raises(ApiError) as caught:
+            await limit(scope, receive, send)
+        assert caught.value.status == 413
+    assert reader.pieces == [b"01234"] * most
+
+
+async def test_the_announced_length_of_an_upload_is_held_to_its_limit() -> None:
+    limit = BodyLimit(Reader(), max_body_bytes=LIMIT, uploads={"/upload": 20})
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(_: Message) -> None: ...
+
+    def announcing(length: bytes) -> Scope:
+        headers = [(b"content-length", length)]
+        return {"type": "http", "headers": headers, "method": "POST", "path": "/upload"}
+
+    await limit(announcing(b"20"), receive, send)
+    for length, status in ((b"21", 413), (b"x", 400)):
+        with pytest.raises(ApiError) as caught:
+            await limit(announcing(length), receive, send)
+        assert caught.value.status == status
+
+
 async def test_a_client_that_leaves_within_its_body_reaches_nobody() -> None:
     with pytest.raises(ApiError) as caught:
         await send_pieces([b"012"], leaves=True)
