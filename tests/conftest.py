@@ -1,11 +1,14 @@
 """What every room's tests share: skips that CI does not expect, and what runs side by side."""
 
+import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.logging import RichHandler
 
 # before huggingface_hub is imported: it would try an unreachable hub for most of a minute
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -34,6 +37,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = "ray" if item.get_closest_marker("ray") else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that a test calls sets up logging for its process, which is that of all tests."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, ("ray_sft", "serve", "cluster"))]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    root = loggers[0]
+    for handler in [one for one in root.handlers if isinstance(one, RichHandler)]:
+        root.removeHandler(handler)
 
 
 class ExpectedSkips:

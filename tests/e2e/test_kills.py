@@ -58,7 +58,7 @@ def end(process: subprocess.Popen[str], children: list[psutil.Process]) -> None:
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
     ("window", "num_steps", "num_rows", "victims"),
-    [(0, 1500, 6, ["worker", "run", "raylet"] * 3 + ["worker"]), (100, 1500, 900, list(VICTIMS))],
+    [(0, 6000, 6, ["worker", "run", "raylet"] * 3 + ["worker"]), (100, 1500, 900, list(VICTIMS))],
     ids=["all rows", "a stream"],
 )
 def test_a_run_that_is_killed_again_and_again_ends_like_the_undisturbed_one(

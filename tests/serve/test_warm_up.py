@@ -32,12 +32,13 @@ def test_every_task_can_be_warmed_up(market_bundle, task):
 def test_an_engine_uses_every_slot(models: Models):
     engine = models.bundles["replies"].models["replies"].engine
     bound = set()
-    original = engine._decoder._binding
-    engine._decoder._binding = lambda first, num: bound.add((first, num)) or original(first, num)
+    decoder = engine.unwatched._decoder
+    original = decoder._binding
+    decoder._binding = lambda first, num: bound.add((first, num)) or original(first, num)
     try:
         warm_engine(engine, num_slots=2)
     finally:
-        del engine._decoder._binding
+        del decoder._binding
     assert (0, 1) in bound  # a prompt
     assert (0, 2) in bound  # a step of both
     assert engine.num_active == engine.num_queued == 0
