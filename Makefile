@@ -1,5 +1,6 @@
 # The gates and the two commands. `make` alone lists the targets.
 
+JOBS ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/installed.sha256
@@ -35,8 +36,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Run everything on the samples, serve it, open the page (CHECK=1: end by itself)
 	@$(BIN)/ray-sft demo $(if $(filter-out 0,$(CHECK)),--check)
 
-test: lint scan ## Lint, check types and floors, look for secrets, run the tests (JOBS=2: two at a time)
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(if $(JOBS),-n $(JOBS) --dist loadgroup) $(if $(CI),--expected-skips=tests/expected_skips.txt)
+test: lint scan ## Lint, check types and floors, look for secrets, run the tests (JOBS=1: one at a time)
+	$(BIN)/python -m pytest -m "not slow and not gpu" $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadgroup) $(if $(CI),--expected-skips=tests/expected_skips.txt)
 
 test-slow: $(STAMP) ## Run the tests that take over two minutes
 	$(BIN)/python -m pytest -m "slow and not gpu" --timeout=2400

@@ -12,6 +12,8 @@ from rich.logging import RichHandler
 
 # before huggingface_hub is imported: it would try an unreachable hub for most of a minute
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is: tests side by side share the processors
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

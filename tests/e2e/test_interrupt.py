@@ -39,6 +39,7 @@ def wait_for(condition, *, timeout_s: float, process: subprocess.Popen[str]) -> 
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(280)
 def test_ctrl_c_leaves_nothing_and_the_next_run_resumes(tmp_path: Path) -> None:

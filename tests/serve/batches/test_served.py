@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 from .conftest import ended, lines_of, request_line, start
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 NUM_LINES = 400
 
