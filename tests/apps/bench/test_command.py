@@ -184,7 +184,7 @@ def test_a_load_of_which_nothing_is_answered_is_a_failure(serve_raw):
 
 def test_a_file_that_cannot_be_written_loses_no_figures(serve_raw):
     server = serve_raw(MODELS, GOOD)
-    done = bench(server.url, "--duration", "200ms", "--json", "/no/such/folder/figures.json")
+    done = bench(server.url, "--duration", "2s", "--json", "/no/such/folder/figures.json")
     assert done.returncode == 1
     assert "/no/such/folder/figures.json" in done.stderr
     assert "Traceback" not in done.stderr
