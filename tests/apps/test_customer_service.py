@@ -114,6 +114,7 @@ def test_the_model_can_be_switched_to_and_streams(service, assistant, visit):
         guest.press("Stop", within="#question")
         guest.see("#chat", "(stopped)")
         wait_until(lambda: service.left == left + 1)
+        guest.page.wait_for_timeout(1000)  # Gradio cancels what runs a moment after the click
         guest.choose("Approved answers", within="#mode")
         guest.ask("How much is delivery?")
         guest.see("#chat", "Approved answer")
