@@ -131,12 +131,7 @@ def deploy(
 @app.command(name="app")
 def app_(
     service: Annotated[str, typer.Option(help="URL of the service.")] = "http://127.0.0.1:8000",
-    api_key: Annotated[
-        str,
-        typer.Option(
-            envvar="RAY_SFT_API_KEY", help="Key of the service; better given by the environment."
-        ),
-    ] = "",
+    api_key: ServiceKey = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
 ) -> None:

@@ -7,14 +7,14 @@ new release's replicas have an actor with their settings once the last of the ol
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from serve.args import ServiceArgs
+from serve.background import in_background
 from serve.batches.job import MakeApi
 from serve.batches.ray_data import answer_by_ray_data
 from serve.batches.runner import Runner
@@ -56,17 +56,7 @@ class ActorRunner:
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Looks every 10 s whether the actor lives, within the context."""
-        return self._running()
-
-    @asynccontextmanager
-    async def _running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._look())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        return in_background(self._look)
 
     async def _look(self) -> None:
         while True:

@@ -1,6 +1,6 @@
 """What goes in and out of the routes, in OpenAI's shapes."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -34,16 +34,7 @@ Endpoint: TypeAlias = Literal[
     "/v1/completions",
     "/v1/chat/completions",
 ]
-ENDPOINTS: tuple[Endpoint, ...] = (
-    "/v1/classify",
-    "/v1/entities",
-    "/v1/embeddings",
-    "/v1/translate",
-    "/v1/rerank",
-    "/v1/score",
-    "/v1/completions",
-    "/v1/chat/completions",
-)
+ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 """Routes whose requests a batch may hold."""
 
 

@@ -8,12 +8,12 @@ given when it was deployed.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from ray_sft.core import ServeError
+from serve.background import in_background
 from serve.keys.api_key import ApiKey
 from serve.keys.file import read_key_file
 from serve.keys.ring import KeyRing
@@ -48,16 +48,9 @@ class KeyWatch:
         """As `KeyRing.find`, in the present keys."""
         return self.ring.find(token)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Follows the file within the context."""
-        task = asyncio.create_task(self._follow())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        return in_background(self._follow)
 
     def look(self) -> None:
         """Takes up the file where it has changed."""

@@ -13,10 +13,11 @@ that was lost begins anew with full buckets, so that up to one more minute's wor
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import monotonic
 from typing import Protocol
 
+from serve.background import in_background
 from serve.keys.api_key import ApiKey, KeyLimits
 from serve.quotas.account import Limit, Refusal, Ticket
 from serve.quotas.lease_book import Demand, Reply
@@ -95,13 +96,8 @@ class SharedQuotas:
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
         await self._exchange((), timeout_s=_START_TIMEOUT_S)
-        task = asyncio.create_task(self._talk())
-        try:
+        async with in_background(self._talk):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _talk(self) -> None:
         while True:
