@@ -33,7 +33,7 @@ from ray_sft.bundle import Bundle
 NUM_CONNECTIONS = 32
 OVER = 5.0
 RECOVERY_S = 5.0
-MAX_WAIT_S = 0.03
+MAX_WAIT_S = 0.01
 
 
 def main() -> None:

@@ -149,17 +149,21 @@ class Batcher:
             self._changed.notify()
         self._thread.join(timeout=30)
 
-    def _admit(self, num_texts: int) -> None:
-        if self._stopped:
-            raise StoppedError("the service is stopping.")
+    def refusal(self, num_texts: int = 1) -> QueueFullError | None:
+        """What a request of so many texts would be told now; None where it would be taken."""
         num_queued = len(self._queue)
         # a large request is not turned away for its own size while there is room for the first
         may_wait = max(1, self._num_within(self._max_wait_s))
-        if num_queued >= may_wait or num_queued + num_texts > self._max_queued:
-            wait_s = num_queued * self._seconds_a_text
-            raise QueueFullError(
-                num_queued, max_queued=may_wait, retry_after_s=max(1, round(wait_s))
-            )
+        if num_queued < may_wait and num_queued + num_texts <= self._max_queued:
+            return None
+        retry_after_s = max(1, round(num_queued * self._seconds_a_text))
+        return QueueFullError(num_queued, max_queued=may_wait, retry_after_s=retry_after_s)
+
+    def _admit(self, num_texts: int) -> None:
+        if self._stopped:
+            raise StoppedError("the service is stopping.")
+        if (error := self.refusal(num_texts)) is not None:
+            raise error
 
     def _num_within(self, wait_s: float) -> int:
         """How many texts are answered in that time, as things go at the moment."""

@@ -27,7 +27,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-__all__ = ["ApiError", "error_body", "explain_problem", "explain_validation"]
+from serve.outcomes import QueueFullError
+
+__all__ = ["ApiError", "error_body", "explain_problem", "explain_validation", "queue_full"]
 
 _TYPES = {
     401: "authentication_error",
@@ -75,6 +77,12 @@ class ApiError(Exception):
             "param": self.param,
             "code": self.code,
         }
+
+
+def queue_full(error: QueueFullError) -> ApiError:
+    """A full queue as a 429 that says when to come again."""
+    retry_after = {"retry-after": str(error.retry_after_s)}
+    return ApiError(429, str(error), code="queue_full", headers=retry_after)
 
 
 def error_body(error: ApiError, path: str = "") -> bytes:

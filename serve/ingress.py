@@ -49,6 +49,7 @@ from serve.models import Models
 from serve.quotas import LocalQuotas, Quotas
 from serve.release.own_report import own_report
 from serve.release.variants import Variants
+from serve.shedding import Shedding
 from serve.tracing import telemetry, tracer_provider
 
 __all__ = ["PUBLIC_PATHS", "bare_api", "create_api", "create_app"]
@@ -83,10 +84,11 @@ def create_app(
     """
     api = create_api(args, models=models, metrics=metrics, reports=reports, batches=batches)
     public = PUBLIC_PATHS if args.metrics_need_key else (*PUBLIC_PATHS, "/metrics")
+    limited = BodyLimit(
+        Variants(api, models), max_body_bytes=args.max_body_bytes, uploads=_uploads(args)
+    )
     return Border(
-        BodyLimit(
-            Variants(api, models), max_body_bytes=args.max_body_bytes, uploads=_uploads(args)
-        ),
+        Shedding(limited, models),
         keys=follow_file(keys, Path(args.keys_file).expanduser()),
         quotas=quotas or LocalQuotas(args.key_limits),
         metrics=metrics,

@@ -25,13 +25,21 @@ from serve.caller import permit_model
 from serve.errors import ApiError
 from serve.loading import Loader
 from serve.metrics import ServiceMetrics
+from serve.outcomes import QueueFullError
 from serve.release.arms import Arms
-from serve.served import Encoder, Generator, LoadedBundle, Served, TranslatedText
+from serve.served import Encoder, Generator, LoadedBundle, Served, TextQueue, TranslatedText
 
 __all__ = ["Encoder", "Generator", "Models", "TranslatedText", "load_models"]
 
-_LABELLERS = (SingleLabel, MultiLabelClassification)
-"""Tasks that give a text labels out of a list."""
+_TASKS_OF: Mapping[str, tuple[type[Task], ...]] = {
+    "/v1/classify": (SingleLabel, MultiLabelClassification),
+    "/v1/entities": (TokenClassification,),
+    "/v1/embeddings": (Embedding,),
+    "/v1/rerank": (Ranking,),
+    "/v1/score": (Ranking,),
+    "/v1/translate": (Translation,),
+}
+"""The tasks that a route asks, where it asks one encoder."""
 
 M = TypeVar("M", Encoder, Generator)
 N = TypeVar("N", bound=Served)
@@ -60,6 +68,7 @@ class Models:
         self._arms_by_model = {
             model: found for name, found in arms.items() for model in bundles[name].models
         }
+        self._queues_of = {route: self._queues(tasks) for route, tasks in _TASKS_OF.items()}
 
     def any(self, name: str | None) -> tuple[str, Served]:
         """The model of a name, whatever its task; without a name the only one.
@@ -82,13 +91,21 @@ class Models:
             loaded.append(arms.candidate)
         return {one.fingerprint: one.models[name] for one in loaded}
 
+    def refusal(self, route: str) -> QueueFullError | None:
+        """What every request to a route would be told now; None where one might be answered."""
+        refusals = [queue.refusal() for queue in self._queues_of.get(route, ())]
+        told = [refusal for refusal in refusals if refusal is not None]
+        if not told or len(told) < len(refusals):
+            return None
+        return min(told, key=lambda refusal: refusal.retry_after_s)
+
     def labeller(self, name: str | None) -> tuple[str, Encoder]:
         """The model of a name that gives texts one label or several; without a name the only one.
 
         Raises:
             ApiError: as `classifier`.
         """
-        return self._find(name, Encoder, _LABELLERS, "/v1/classify")
+        return self._find(name, Encoder, _TASKS_OF["/v1/classify"], "/v1/classify")
 
     def classifier(self, name: str | None) -> tuple[str, Encoder]:
         """The classifier into one label of a name; without a name the only one.
@@ -105,7 +122,7 @@ class Models:
         Raises:
             ApiError: as `classifier`.
         """
-        return self._find(name, Encoder, TokenClassification, "/v1/entities")
+        return self._find(name, Encoder, _TASKS_OF["/v1/entities"], "/v1/entities")
 
     def embedder(self, name: str | None) -> tuple[str, Encoder]:
         """The embedding model of a name; without a name the only one.
@@ -113,7 +130,7 @@ class Models:
         Raises:
             ApiError: as `classifier`.
         """
-        return self._find(name, Encoder, Embedding, "/v1/embeddings")
+        return self._find(name, Encoder, _TASKS_OF["/v1/embeddings"], "/v1/embeddings")
 
     def ranker(self, name: str | None, route: str) -> tuple[str, Encoder]:
         """The ranking model of a name; without a name the only one.
@@ -121,7 +138,7 @@ class Models:
         Raises:
             ApiError: as `classifier`.
         """
-        return self._find(name, Encoder, Ranking, route)
+        return self._find(name, Encoder, _TASKS_OF["/v1/rerank"], route)
 
     def translator(self, name: str | None) -> tuple[str, Encoder]:
         """The translation model of a name; without a name the only one.
@@ -129,7 +146,7 @@ class Models:
         Raises:
             ApiError: as `classifier`.
         """
-        return self._find(name, Encoder, Translation, "/v1/translate")
+        return self._find(name, Encoder, _TASKS_OF["/v1/translate"], "/v1/translate")
 
     def generator(self, name: str | None, route: str) -> tuple[str, Generator]:
         """The generator of a name; without a name the only one.
@@ -181,6 +198,16 @@ class Models:
             arms.candidate.close()
         for loaded in (*self.bundles.values(), *self.retiring):
             loaded.close()
+
+    def _queues(self, tasks: tuple[type[Task], ...]) -> list[TextQueue]:
+        """Of the models of ``tasks`` and, where they have one, of their candidates."""
+        loaded = [*self.bundles.values(), *(one.candidate for one in self.arms.values())]
+        return [
+            model.batcher
+            for one in loaded
+            for model in one.models.values()
+            if isinstance(model, Encoder) and isinstance(model.task, tasks)
+        ]
 
     def _find(
         self,

@@ -15,7 +15,7 @@ from ray_sft.core import ServeError
 from ray_sft.inference import TextEngine
 from ray_sft.tasks import Processor, Row, Task
 from serve.bundle_metrics import BundleMetrics
-from serve.outcomes import Answer
+from serve.outcomes import Answer, QueueFullError
 
 __all__ = [
     "Encoder",
@@ -56,6 +56,9 @@ class TextQueue(Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing runs."""
+
+    def refusal(self) -> QueueFullError | None:
+        """See `Batcher.refusal`."""
 
     async def submit(self, rows: Sequence[Row], *, cut: bool = False) -> list[Answer | ServeError]:
         """See `Batcher.submit`."""

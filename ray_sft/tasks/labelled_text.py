@@ -26,7 +26,14 @@ from ray_sft.tasks.base import (
 )
 from ray_sft.tasks.token_ids import token_ids
 
-__all__ = ["ClassificationRequest", "LabelScore", "LabelledText", "softmax", "with_new"]
+__all__ = [
+    "ClassificationRequest",
+    "LabelScore",
+    "LabelledText",
+    "score_trees",
+    "softmax",
+    "with_new",
+]
 
 
 def with_new(known: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
@@ -183,18 +190,23 @@ class LabelledText(Task):
     def decode(
         self, outputs: Outputs, examples: Sequence[Example], processor: Processor
     ) -> list[BaseModel]:
-        """The response that `response` makes of each example's probabilities."""
+        """The response that `response` makes of each example's labels."""
         del processor
+        chances_BC = outputs["probabilities"]
+        assert len(chances_BC) == len(examples)
+        # for the whole batch at once: each call of NumPy may hand the interpreter to another thread
+        order_BC = np.argsort(-chances_BC, axis=-1, kind="stable")
+        sorted_BC = np.take_along_axis(chances_BC, order_BC, axis=-1)
         return [
-            self.response(probabilities)
-            for probabilities, _ in zip(outputs["probabilities"], examples, strict=True)
+            self.response([(self.labels[i], chance) for i, chance in zip(*ranked, strict=True)])
+            for ranked in zip(order_BC.tolist(), sorted_BC.tolist(), strict=True)
         ]
 
     @abstractmethod
-    def response(self, probabilities: Array) -> BaseModel:
-        """The answer that probabilities of the labels, (labels,), stand for."""
+    def response(self, ranked: Sequence[tuple[str, float]]) -> BaseModel:
+        """The answer that every label with its probability, most probable first, stands for."""
 
-    def scores(self, probabilities: Array) -> list[LabelScore]:
-        """Every label with its probability, most probable first."""
-        order = np.argsort(-probabilities, kind="stable")
-        return [LabelScore(label=self.labels[i], score=float(probabilities[i])) for i in order]
+
+def score_trees(ranked: Sequence[tuple[str, float]]) -> list[dict[str, object]]:
+    """What a list of `LabelScore` is read from; a third as dear as making them one by one."""
+    return [{"label": label, "score": score} for label, score in ranked]

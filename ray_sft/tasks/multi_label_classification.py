@@ -24,7 +24,7 @@ from ray_sft.tasks.base import (
     Runner,
     TensorBatch,
 )
-from ray_sft.tasks.labelled_text import LabelledText, LabelScore
+from ray_sft.tasks.labelled_text import LabelledText, LabelScore, score_trees
 
 __all__ = ["MultiLabelClassification", "MultiLabelResponse"]
 
@@ -153,11 +153,12 @@ class MultiLabelClassification(LabelledText):
         logits = model({name: batch[name] for name in ("input_ids", "attention_mask")})["logits"]
         return {"probabilities": np.exp(-np.logaddexp(0, -logits))}
 
-    def response(self, probabilities: Array) -> MultiLabelResponse:
+    def response(self, ranked: Sequence[tuple[str, float]]) -> MultiLabelResponse:
         """See `LabelledText.response`."""
-        scores = self.scores(probabilities)
-        applying = [item.label for item in scores if item.score >= self.threshold]
-        return MultiLabelResponse(labels=applying, scores=scores)
+        applying = [label for label, score in ranked if score >= self.threshold]
+        return MultiLabelResponse.model_validate(
+            {"labels": applying, "scores": score_trees(ranked)}
+        )
 
     def metrics(self) -> Metrics:
         """See `MultiLabelMetrics`."""

@@ -15,7 +15,7 @@ from ray_sft.tasks.base import (
     Processor,
     Rejected,
 )
-from ray_sft.tasks.labelled_text import LabelledText, LabelScore
+from ray_sft.tasks.labelled_text import LabelledText, LabelScore, score_trees
 
 __all__ = ["ClassificationMetrics", "ClassificationResponse", "SingleLabel"]
 
@@ -101,10 +101,12 @@ class SingleLabel(LabelledText):
         labels = [int(example.arrays.get("labels", IGNORED)) for example in examples]
         return np.asarray(labels, dtype=np.int64)
 
-    def response(self, probabilities: Array) -> ClassificationResponse:
+    def response(self, ranked: Sequence[tuple[str, float]]) -> ClassificationResponse:
         """See `LabelledText.response`."""
-        scores = self.scores(probabilities)
-        return ClassificationResponse(label=scores[0].label, score=scores[0].score, scores=scores)
+        label, score = ranked[0]
+        return ClassificationResponse.model_validate(
+            {"label": label, "score": score, "scores": score_trees(ranked)}
+        )
 
     def judgements(
         self, responses: Sequence[BaseModel], examples: Sequence[Example], processor: Processor

@@ -21,7 +21,7 @@ from serve.assistant.schema import (
     KnowledgeText,
 )
 from serve.endpoints.schema import request_body
-from serve.errors import ApiError, explain_validation
+from serve.errors import ApiError, explain_validation, queue_full
 from serve.outcomes import QueueFullError, RefusedError, StoppedError
 
 __all__ = ["assistant_router"]
@@ -129,8 +129,7 @@ def _model_errors(param: str) -> Iterator[None]:
     try:
         yield
     except QueueFullError as error:
-        retry_after = {"retry-after": str(error.retry_after_s)}
-        raise ApiError(429, str(error), code="queue_full", headers=retry_after) from None
+        raise queue_full(error) from None
     except RefusedError as error:
         raise ApiError(400, str(error), code="invalid_text", param=param) from None
     except StoppedError as error:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from ray_sft.core import ServeError
 from ray_sft.tasks import Row
 from serve.caller import charge_tokens
-from serve.errors import ApiError
+from serve.errors import ApiError, queue_full
 from serve.models import Encoder, Generator
 from serve.outcomes import Answer, QueueFullError, RefusedError, StoppedError, Timing
 from serve.tracing import describe_headers
@@ -93,7 +93,7 @@ async def answer_rows(
     try:
         answers = await model.submit(rows)
     except QueueFullError as error:
-        raise _overloaded(error) from None
+        raise queue_full(error) from None
     except StoppedError as error:
         raise ApiError(503, str(error), code="stopping") from None
     charge_tokens(usage_of(answers).total_tokens)
@@ -168,12 +168,3 @@ def _raise_refusals(answers: Sequence[Answer | ServeError], where: Callable[[int
 
 def _param(query: TextsRequest, index: int) -> str:
     return "input" if isinstance(query.input, str) else f"input.{index}"
-
-
-def _overloaded(error: QueueFullError) -> ApiError:
-    return ApiError(
-        429,
-        str(error),
-        code="queue_full",
-        headers={"retry-after": str(error.retry_after_s)},
-    )

@@ -149,6 +149,10 @@ class WatchedQueue:
         """As the queue says."""
         return self._queue.is_idle
 
+    def refusal(self) -> QueueFullError | None:
+        """As the queue says."""
+        return self._queue.refusal()
+
     async def submit(self, rows: Sequence[Row], *, cut: bool = False) -> list[Answer | ServeError]:
         """See `Batcher.submit`."""
         asked = ASKED.get()

@@ -138,6 +138,9 @@ class Failing:
     is_full = False
     is_idle = True
 
+    def refusal(self):
+        return None
+
     async def submit(self, rows, *, cut=False):
         assert not cut
         return [ItemFailedError("broken") for _ in rows]
