@@ -32,6 +32,7 @@ from serve.logs import log_as_json
 from serve.metrics import ServiceMetrics
 from serve.models import load_models
 from serve.probe import Probe
+from serve.prompt_log import show_prompts
 from serve.quotas import Quotas
 from serve.quotas.actor import shared_quotas
 from serve.release import Wanted
@@ -73,6 +74,8 @@ class Service:
         """Loads, checks and warms every bundle; Ray sends no request before this returns."""
         if args.log_format == "json":
             log_as_json()
+        if args.log_prompts:
+            show_prompts()
         self.args = args
         self.keys = keys
         self.metrics = ServiceMetrics()

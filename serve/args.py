@@ -92,6 +92,8 @@ class ServiceArgs(Config):
     """Whether /metrics asks for a key like every other route."""
     log_format: Literal["text", "json"] = "text"
     """``json``: what replicas log is one object a line, with request id, key and model."""
+    log_prompts: bool = False
+    """Whether the log holds what is asked; else it holds nothing of requests but their ids."""
     tracing: TracingArgs | None = None
     """Sends traces of requests to an OpenTelemetry collector; left out: none."""
     proxy: Literal["haproxy", "plain"] = "haproxy"

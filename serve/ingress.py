@@ -46,6 +46,7 @@ from serve.keys import KeyRing, follow_file
 from serve.limits import BodyLimit
 from serve.metrics import ServiceMetrics
 from serve.models import Models
+from serve.prompt_log import PromptLog
 from serve.quotas import LocalQuotas, Quotas
 from serve.release.own_report import own_report
 from serve.release.variants import Variants
@@ -84,9 +85,11 @@ def create_app(
     """
     api = create_api(args, models=models, metrics=metrics, reports=reports, batches=batches)
     public = PUBLIC_PATHS if args.metrics_need_key else (*PUBLIC_PATHS, "/metrics")
-    limited = BodyLimit(
-        Variants(api, models), max_body_bytes=args.max_body_bytes, uploads=_uploads(args)
-    )
+    uploads = _uploads(args)
+    asked: ASGIApp = Variants(api, models)
+    if args.log_prompts:
+        asked = PromptLog(asked, uploads=uploads)
+    limited = BodyLimit(asked, max_body_bytes=args.max_body_bytes, uploads=uploads)
     return Border(
         Shedding(limited, models),
         keys=follow_file(keys, Path(args.keys_file).expanduser()),

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.errors import ApiError
 
-__all__ = ["BodyLimit"]
+__all__ = ["BodyLimit", "replayed"]
 
 _LONGEST_NUMBER = 19
 """Digits; beyond them other programs overflow, and Python refuses some thousands."""
@@ -45,12 +45,8 @@ class BodyLimit:
             return
         self._check_announced(scope, self.max_body_bytes)
         body = await self._read(receive)
-        pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def replay() -> Message:
-            return pending.pop() if pending else await receive()
-
-        await self.app(scope, replay, send)
+        message = {"type": "http.request", "body": body, "more_body": False}
+        await self.app(scope, replayed(message, receive), send)
 
     def _upload_limit(self, scope: Scope) -> int | None:
         if scope["method"] != "POST":
@@ -89,6 +85,16 @@ class BodyLimit:
                 return b"".join(chunks)
             message = await receive()
         raise ApiError(400, "the body is incomplete.", code="incomplete_body")
+
+
+def replayed(first: Message, receive: Receive) -> Receive:
+    """Receives ``first``, which was taken out before, and then what ``receive`` does."""
+    pending = [first]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay
 
 
 def _counted(receive: Receive, limit: int) -> Receive:

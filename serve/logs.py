@@ -1,6 +1,7 @@
 """Logs for machines: one JSON object a line, with the request that a line is about.
 
-Only where asked for; else lines are as Ray writes them. Neither holds what was asked or answered.
+Only where asked for; else lines are as Ray writes them. Neither holds what was asked or answered,
+unless `serve.prompt_log` is told to.
 """
 
 import logging
@@ -12,7 +13,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from serve.caller import CALLER
 
-__all__ = ["REQUEST_ID", "log_as_json"]
+__all__ = ["REQUEST_ID", "NamesRequest", "log_as_json"]
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that is being answered; the border sets it."""
@@ -22,10 +23,11 @@ _FORMAT = "{asctime}{levelname}{name}{message}"
 _NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 
 
-class _Request(logging.Filter):
+class NamesRequest(logging.Filter):
     """Adds the request, its key and its model to a line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter.filter`; every line passes."""
         if request_id := REQUEST_ID.get():
             record.request_id = request_id
         if caller := CALLER.get():
@@ -40,7 +42,7 @@ def log_as_json(stream: TextIO = sys.stderr) -> None:
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
-    handler.addFilter(_Request())
+    handler.addFilter(NamesRequest())
     for name in _OURS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]

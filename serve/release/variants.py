@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from pydantic_core import from_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.limits import replayed
 from serve.models import Models
 from serve.release.asked import ASKED, Asked
 
@@ -36,7 +37,7 @@ class Variants:
         if scope["method"] == "POST":
             body = await receive()  # all of it: the limit in front has collected it
             key = _user(body) or key
-            receive = _replayed(body, receive)
+            receive = replayed(body, receive)
         asked = Asked(key)
 
         async def send_out(message: Message) -> None:
@@ -50,15 +51,6 @@ class Variants:
             await self._app(scope, receive, send_out)
         finally:
             ASKED.reset(token)
-
-
-def _replayed(first: Message, receive: Receive) -> Receive:
-    pending = [first]
-
-    async def replay() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return replay
 
 
 def _user(message: Message) -> str | None:

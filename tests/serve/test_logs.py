@@ -7,8 +7,10 @@ import httpx
 import pytest
 
 from serve.border import Border
+from serve.ingress import create_app
 from serve.logs import log_as_json
 from serve.metrics import ServiceMetrics
+from serve.prompt_log import show_prompts
 
 from .conftest import TOKEN
 
@@ -66,3 +68,58 @@ async def test_a_failure_names_the_request_and_its_key_but_not_the_text(written,
     assert "the model is gone" in tree["exc_info"]
     assert "secret" not in line
     assert TOKEN not in line
+
+
+SECRET = "my card ends in 4711"
+
+
+async def ask_twice(app, path: str) -> None:
+    transport = httpx.ASGITransport(app=app)
+    headers = {"authorization": f"Bearer {TOKEN}", "x-request-id": "abc-123"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        reply = await client.post(path, json={"input": SECRET}, headers=headers)
+        assert reply.status_code == 200, reply.text
+        broken = await client.post(path, content=f"{{{SECRET}", headers=headers)
+        assert broken.status_code == 400
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("log_prompts", [False, True])
+async def test_what_is_asked_is_logged_only_where_that_is_wanted(
+    written, log_prompts, service_args, models, keys, metrics
+):
+    args = service_args.model_copy(update={"log_prompts": log_prompts})
+    if log_prompts:
+        show_prompts()
+    await ask_twice(create_app(args, models=models, keys=keys, metrics=metrics), "/v1/classify")
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    if not log_prompts:
+        assert SECRET not in written.getvalue()
+        return
+    assert [line["message"] for line in lines] == [
+        f'/v1/classify was asked: {{"input":"{SECRET}"}}',
+        f"/v1/classify was asked: {{{SECRET}",
+    ]
+    assert {(line["request_id"], line["key"]) for line in lines} == {("abc-123", "environment-1")}
+    assert TOKEN not in written.getvalue()
+
+
+@pytest.mark.asyncio
+async def test_prompts_are_lines_of_text_where_the_log_is_text(
+    service_args, models, keys, metrics, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("serve.prompt_log"), "handlers", [])
+    stream = io.StringIO()
+    show_prompts(stream)
+    args = service_args.model_copy(update={"log_prompts": True, "max_body_bytes": 65536})
+    app = create_app(args, models=models, keys=keys, metrics=metrics)
+    await ask_twice(app, "/v1/classify")
+    assert f'abc-123 environment-1 /v1/classify was asked: {{"input":"{SECRET}"}}\n' in (
+        stream.getvalue()
+    )
+    stream.truncate(0)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        await client.post("/v1/classify", content=b"x" * 30_000, headers=headers)
+    assert stream.getvalue().endswith("x (10000 bytes more)\n")
