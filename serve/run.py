@@ -50,6 +50,8 @@ def run_service(args: ServiceArgs, *, on_ready: Callable[[str], None] | None = N
     # the path of a socket may have 107 bytes, of which Ray's part takes most
     folder = Path(tempfile.mkdtemp(prefix="ray-sft-", dir="/tmp"))
     os.environ.update(proxy_settings(args, folder))
+    # Ray lowers what it starts by 15: replicas would give way to anything else on the machine
+    os.environ.setdefault("RAY_worker_niceness", "0")
     others = children()
     try:
         with Signals() as signals:

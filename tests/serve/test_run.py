@@ -81,6 +81,13 @@ def service(args: ServiceArgs, folder: Path) -> Iterator[Running]:
         process.stdout.close()
 
 
+def _check_priority(running: Running) -> None:
+    """Ray would have every replica give way to whatever else runs on the machine."""
+    found = psutil.Process(running.process.pid).children(recursive=True)
+    niceness = {process.nice() for process in found if "ServeReplica" in process.cmdline()[0]}
+    assert niceness == {psutil.Process().nice()}
+
+
 def stop_and_list_what_is_left(running: Running, how: signal.Signals) -> list[str]:
     """Command lines of processes that the service started and that outlive it."""
     started = psutil.Process(running.process.pid).children(recursive=True)
@@ -105,6 +112,7 @@ def test_the_haproxy_profile_from_start_to_sigterm(
         _check_keys_and_limits(running)
         _check_chat(running)
         _check_only_loopback(running)
+        _check_priority(running)
         left = stop_and_list_what_is_left(running, signal.SIGTERM)
         assert left == []
         assert can_listen(running.url)
