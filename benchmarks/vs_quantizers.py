@@ -121,7 +121,7 @@ def by_optimum(exported: Bundle, teacher: Bundle, folder: Path) -> Path:
     source.mkdir(parents=True)
     shutil.copy(exported.model_dir / "model.onnx", source)
     shutil.copy(teacher.model_dir / "config.json", source)
-    python = peer_python("optimum", ["optimum-onnx[onnxruntime]"])
+    python = peer_python("optimum", ["optimum-onnx[onnxruntime]", "torch==2.13.0"])
     command = [str(python), "-c", _OPTIMUM, str(source), str(folder / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

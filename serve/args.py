@@ -133,6 +133,11 @@ class ServiceArgs(Config):
         )
 
     @property
+    def has_own_proxy(self) -> bool:
+        """Whether the proxy is HAProxy as `serve.proxy` starts it."""
+        return self.proxy == "haproxy" and self.ray_address == "local"
+
+    @property
     def most_replicas(self) -> int:
         """Replicas at the most, without those that an update adds."""
         return self.autoscaling.max_replicas if self.autoscaling else self.replicas

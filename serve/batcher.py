@@ -86,7 +86,7 @@ class Batcher:
         """Starts the model's thread; ``on_batch`` is called from it.
 
         At most ``max_queued`` texts wait, and no text is taken that would wait longer than
-        ``max_wait_s`` behind those that wait already.
+        ``max_wait_s`` for those that run and those that wait already.
         """
         self._model = model
         self._max_batch_tokens = max_batch_tokens
@@ -97,6 +97,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._stopped = False
         self._is_working = False
+        self._num_running = 0
         self._seconds_a_text = 0.01
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
@@ -152,12 +153,18 @@ class Batcher:
     def refusal(self, num_texts: int = 1) -> QueueFullError | None:
         """What a request of so many texts would be told now; None where it would be taken."""
         num_queued = len(self._queue)
-        # a large request is not turned away for its own size while there is room for the first
-        may_wait = max(1, self._num_within(self._max_wait_s))
-        if num_queued < may_wait and num_queued + num_texts <= self._max_queued:
+        num_ahead = num_queued + self._num_running
+        wait_s = num_ahead * self._seconds_a_text
+        # the next batch may always begin to form, so that the model does not run dry
+        if num_queued and wait_s > self._max_wait_s:
+            num, most = num_ahead, max(1, int(self._max_wait_s / self._seconds_a_text))
+        elif num_queued + num_texts > self._max_queued:
+            num, most = num_queued, self._max_queued
+        else:
             return None
-        retry_after_s = max(1, round(num_queued * self._seconds_a_text))
-        return QueueFullError(num_queued, max_queued=may_wait, retry_after_s=retry_after_s)
+        return QueueFullError(
+            num, max_queued=most, retry_after_s=max(1, round(wait_s)), wait_s=wait_s
+        )
 
     def _admit(self, num_texts: int) -> None:
         if self._stopped:
@@ -165,15 +172,11 @@ class Batcher:
         if (error := self.refusal(num_texts)) is not None:
             raise error
 
-    def _num_within(self, wait_s: float) -> int:
-        """How many texts are answered in that time, as things go at the moment."""
-        num_texts = wait_s / self._seconds_a_text
-        return int(num_texts) if num_texts < self._max_queued else self._max_queued
-
     def _work(self) -> None:
         while True:
             with self._changed:
                 self._is_working = False
+                self._num_running = 0
                 self._changed.wait_for(lambda: self._queue or self._stopped)
                 self._is_working = True  # texts in hand are not in the queue
                 if self._stopped:
@@ -200,6 +203,7 @@ class Batcher:
                 break
             longest = widest
             batch.append(entry)
+            self._num_running = len(batch)
         return batch, refused
 
     def _next(self, refused: list[_Outcome]) -> _Entry | None:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.caller import CALLER, Caller
 from serve.errors import ApiError, error_body
+from serve.full_routes import num_refused
 from serve.keys.api_key import ApiKey
 from serve.keys.scopes import scopes_for
 from serve.keys.watch import Keys, KeyWatch
@@ -62,9 +63,12 @@ class Border:
         known_paths: Collection[str],
         request_timeout_s: float,
         adds_request_id: bool,
+        proxy_refuses: bool = False,
         quotas: Quotas | None = None,
     ) -> None:
         """``adds_request_id`` is False where the server in front sends the header itself.
+
+        ``proxy_refuses`` says that it tells how much it has refused, see `serve.full_routes`.
 
         Without ``quotas`` the keys' own limits hold, counted in this process.
         """
@@ -75,6 +79,7 @@ class Border:
         self.known_paths = frozenset(known_paths)
         self.request_timeout_s = request_timeout_s
         self.adds_request_id = adds_request_id
+        self.proxy_refuses = proxy_refuses
         self.quotas = quotas or LocalQuotas()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,6 +120,8 @@ class Border:
             await send(message)
 
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if self.proxy_refuses and (refused := num_refused(headers)):
+            self.metrics.record_refused(self._route(scope, path), refused)
         key: ApiKey | None = None
         ticket: Ticket | None = None
         caller: Caller | None = None

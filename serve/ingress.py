@@ -99,6 +99,7 @@ def create_app(
         known_paths=[route.path for route in api.routes if isinstance(route, Route)],
         request_timeout_s=args.request_timeout_s,
         adds_request_id=adds_request_id,
+        proxy_refuses=args.has_own_proxy,
     )
 
 

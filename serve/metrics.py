@@ -95,6 +95,10 @@ class ServiceMetrics:
         self._requests.labels(route, model, str(status)).inc()
         self._request_seconds.labels(route, model).observe(seconds)
 
+    def record_refused(self, route: str, num_requests: int) -> None:
+        """Requests that the proxy has answered by 429 in the service's place."""
+        self._requests.labels(route, "", "429").inc(num_requests)
+
     def record_key(self, key: str, status: int) -> None:
         """One finished request of a key, whose name no client chooses."""
         self._key_requests.labels(key, str(status)).inc()

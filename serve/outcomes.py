@@ -20,13 +20,16 @@ __all__ = [
 class QueueFullError(ServeError):
     """Too many texts wait; come again in ``retry_after_s`` seconds."""
 
-    def __init__(self, num_queued: int, *, max_queued: int, retry_after_s: int) -> None:
-        """States the numbers."""
+    def __init__(
+        self, num_queued: int, *, max_queued: int, retry_after_s: int, wait_s: float = 0.0
+    ) -> None:
+        """States the numbers; ``wait_s`` is how long what waits is likely to take."""
         super().__init__(
             f"{num_queued} texts wait for the model and {max_queued} may. "
             f"Come again in {retry_after_s} s."
         )
         self.retry_after_s = retry_after_s
+        self.wait_s = wait_s
 
 
 class RefusedError(ServeError):

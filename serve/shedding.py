@@ -2,7 +2,7 @@
 
 A refusal by the route itself costs five times as much: by then the body is collected, parsed and
 validated. Under an overload refusals are most of what the event loop does, and what it accepts
-waits for them.
+waits for them; so the proxy is told to say no by itself for a moment, see `serve.full_routes`.
 """
 
 from collections.abc import Awaitable
@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.errors import queue_full
+from serve.full_routes import FULL_HEADER, full_for_ms
 from serve.models import Models
 
 __all__ = ["Shedding"]
@@ -32,5 +33,7 @@ class Shedding:
         if scope["type"] == "http" and scope["method"] == "POST":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             if (refusal := self._models.refusal(path)) is not None:
-                raise queue_full(refusal)
+                error = queue_full(refusal)
+                error.headers[FULL_HEADER] = str(full_for_ms(refusal.wait_s))
+                raise error
         return self._app(scope, receive, send)

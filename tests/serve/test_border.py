@@ -193,6 +193,22 @@ async def test_a_request_beyond_the_deadline_is_ended(
     assert was_cancelled.is_set()
 
 
+@pytest.mark.parametrize("proxy", ["haproxy", "plain"])
+async def test_what_the_proxy_refused_is_counted_where_it_is_ours(
+    service_args: ServiceArgs, models: Models, keys: KeyRing, proxy: str
+) -> None:
+    metrics, told = ServiceMetrics(), {b"x-refused": "41"}
+    args = service_args.model_copy(update={"proxy": proxy})
+    app = create_app(args, models=models, keys=keys, metrics=metrics)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        assert (await client.post("/v1/classify", headers=told)).status_code == 401
+        for nonsense in ("-1", "1e3", "9" * 30, ""):
+            await client.post("/v1/classify", headers={b"x-refused": nonsense})
+    counted = 'ray_sft_requests_total{model="",route="/v1/classify",status="429"} 41.0'
+    assert (counted in metrics.render().decode()) == (proxy == "haproxy")
+
+
 async def test_every_reply_has_the_security_headers(stranger: httpx.AsyncClient) -> None:
     for path in ("/healthz", "/v1/models", "/docs"):
         headers = (await stranger.get(path)).headers

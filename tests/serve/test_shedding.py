@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from serve.args import ServiceArgs
+from serve.full_routes import FULL_HEADER
 from serve.ingress import create_app
 from serve.keys import KeyRing
 from serve.metrics import ServiceMetrics
@@ -66,6 +67,7 @@ async def test_a_full_queue_is_told_before_the_body_is_read(client_of) -> None:
         assert refused.status_code == 429
         assert refused.json()["error"]["code"] == "queue_full"
         assert int(refused.headers["retry-after"]) >= 1
+        assert 1 <= int(refused.headers[FULL_HEADER]) <= 250
         assert refused.headers["x-content-type-options"] == "nosniff"
         assert await status(client, "/v1/tokenize") == 400, "which asks no model"
         assert await status(client, "/v1/completions") == 400, "whose model has no such queue"
@@ -92,6 +94,9 @@ async def test_a_route_with_a_model_that_is_free_reads_on(client_of) -> None:
     ):
         first = await fill(one)
         assert await status(client) == 400
+        waits = await client.post("/v1/classify", json={"input": "text", "model": "one"})
+        assert waits.status_code == 429
+        assert FULL_HEADER not in waits.headers, "the route has another model"
         second = await fill(two)
         assert await status(client) == 429
         await one.release()
