@@ -59,7 +59,7 @@ class ServiceArgs(Config):
     replica is away while it is updated; else the update needs room for ``num_cpus`` more."""
     health_sample_interval_s: float = Field(default=30.0, gt=0)
     """Least time between two checks of a replica's models by one of their own samples."""
-    max_batch_tokens: int = Field(default=512, ge=1)
+    max_batch_tokens: int = Field(default=256, ge=1)
     """Tokens of one batch of an encoder, padding included."""
     max_queued: int = Field(default=512, ge=1)
     """Texts that may wait for an encoder, or conversations for a decoder, before 429."""

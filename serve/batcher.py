@@ -3,9 +3,10 @@
 After the queue of text-embeddings-inference (core/src/queue.rs), with these laws:
 
 - A place in the queue is taken before any work is done for a text; a full queue answers at once.
-- No timer. While one batch runs, texts pile up; what waits when it ends is the next batch.
-- A batch is bounded by its padded tokens, longest text times number of texts. The first text that
-  does not fit stays at the front of the queue.
+- No timer. While the model runs, texts pile up; what waits when it is done, in order of arrival
+  and up to 32, is taken next.
+- Of what is taken, texts of like length run together, shortest first, so that little is padded. A
+  batch is bounded by its padded tokens, longest text times number of texts.
 - A text whose client has left is dropped before it costs anything.
 - A batch that fails is cut in halves until the text at fault stands alone; only that one fails.
 
@@ -19,7 +20,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, TypeAlias, TypeVar
@@ -27,6 +28,7 @@ from typing import Protocol, TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from ray_sft.core import ServeError
+from ray_sft.inference import plan_batches
 from ray_sft.tasks import Encoded, Example, Rejected, Row
 from serve.outcomes import (
     Answer,
@@ -42,7 +44,7 @@ __all__ = ["Batchable", "Batcher"]
 
 logger = logging.getLogger(__name__)
 
-_ENCODED_AT_ONCE = 32
+_TAKEN_AT_ONCE = 32
 
 
 class Batchable(Protocol):
@@ -62,7 +64,6 @@ class _Entry:
     arrived: float
     is_cut: bool = False
     """Whether a text that is too long is read up to where the model ends, not refused."""
-    example: Example | None = None
     tokenize_s: float = 0.0
 
 
@@ -97,7 +98,8 @@ class Batcher:
         self._changed = threading.Condition()
         self._stopped = False
         self._is_working = False
-        self._num_running = 0
+        self._num_taken = 0
+        """Texts that have left the queue and are not answered yet."""
         self._seconds_a_text = 0.01
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
@@ -153,9 +155,9 @@ class Batcher:
     def refusal(self, num_texts: int = 1) -> QueueFullError | None:
         """What a request of so many texts would be told now; None where it would be taken."""
         num_queued = len(self._queue)
-        num_ahead = num_queued + self._num_running
+        num_ahead = num_queued + self._num_taken
         wait_s = num_ahead * self._seconds_a_text
-        # the next batch may always begin to form, so that the model does not run dry
+        # one may always wait, so that the model does not run dry
         if num_queued and wait_s > self._max_wait_s:
             num, most = num_ahead, max(1, int(self._max_wait_s / self._seconds_a_text))
         elif num_queued + num_texts > self._max_queued:
@@ -176,89 +178,66 @@ class Batcher:
         while True:
             with self._changed:
                 self._is_working = False
-                self._num_running = 0
                 self._changed.wait_for(lambda: self._queue or self._stopped)
-                self._is_working = True  # texts in hand are not in the queue
+                self._is_working = True
                 if self._stopped:
-                    stopped = StoppedError("the service was stopped.")
-                    _deliver([(entry, stopped) for entry in self._queue])
+                    _stop(self._queue)
                     self._queue.clear()
                     return
-            batch, refused = self._take()
-            _deliver(refused)
-            if batch:
-                _deliver(self._run(batch))
+                num_texts = min(_TAKEN_AT_ONCE, len(self._queue))
+                taken = [self._queue.popleft() for _ in range(num_texts)]
+                self._num_taken = num_texts
+            self._answer(taken)
+            self._num_taken = 0
 
-    def _take(self) -> tuple[list[_Entry], list[_Outcome]]:
-        """The next batch, and what was refused on the way to it."""
-        batch: list[_Entry] = []
-        refused: list[_Outcome] = []
-        longest = 0
-        while entry := self._next(refused):
-            assert entry.example is not None
-            widest = max(longest, entry.example.length)
-            if batch and widest * (len(batch) + 1) > self._max_batch_tokens:
-                with self._changed:
-                    self._queue.appendleft(entry)
-                break
-            longest = widest
-            batch.append(entry)
-            self._num_running = len(batch)
-        return batch, refused
+    def _answer(self, taken: Sequence[_Entry]) -> None:
+        """Runs the model on what was taken, and delivers as it goes."""
+        usable = self._encode(taken)
+        lengths = [example.length for _, example in usable]
+        for places in plan_batches(lengths, max_batch_tokens=self._max_batch_tokens):
+            batch = [usable[place] for place in places]
+            present = [item for item in batch if not item[0].future.cancelled()]
+            if self._stopped:
+                _stop([entry for entry, _ in present])
+            elif present:
+                _deliver(self._run(present))
+            self._num_taken -= len(batch)
 
-    def _next(self, refused: list[_Outcome]) -> _Entry | None:
-        """The first text of the queue whose client is still there, tokenised."""
-        while True:
-            with self._changed:
-                if not self._queue:
-                    return None
-                fresh = self._queue[0].example is None
-                entry = None if fresh else self._queue.popleft()
-            if entry is None:
-                self._encode_front(refused)
-            elif not entry.future.cancelled():
-                return entry
-
-    def _encode_front(self, refused: list[_Outcome]) -> None:
-        """Tokenises up to 32 texts at the front of the queue and puts them back."""
-        with self._changed:
-            num_texts = min(_ENCODED_AT_ONCE, len(self._queue))
-            taken = [self._queue.popleft() for _ in range(num_texts)]
+    def _encode(self, taken: Sequence[_Entry]) -> list[tuple[_Entry, Example]]:
+        """The texts whose clients are still there, tokenised; what cannot be taken is told so."""
         entries = [entry for entry in taken if not entry.future.cancelled()]
         start = perf_counter()
         encoded = _bisect(self._model.encode, [entry.row for entry in entries])
         tokenize_s = perf_counter() - start
-        usable = []
+        refused: list[_Outcome] = []
+        usable: list[tuple[_Entry, Example]] = []
         for entry, item in zip(entries, encoded, strict=True):
             entry.tokenize_s = tokenize_s
             if problem := _problem(item, may_be_cut=entry.is_cut):
                 refused.append((entry, problem))
             else:
                 assert isinstance(item, Example)
-                entry.example = item
-                usable.append(entry)
-        with self._changed:
-            self._queue.extendleft(reversed(usable))
+                usable.append((entry, item))
+        _deliver(refused)
+        return usable
 
-    def _run(self, entries: Sequence[_Entry]) -> list[_Outcome]:
+    def _run(self, batch: Sequence[tuple[_Entry, Example]]) -> list[_Outcome]:
         start = perf_counter()
-        examples = [entry.example for entry in entries if entry.example is not None]
+        examples = [example for _, example in batch]
         responses = _bisect(self._model.run, examples)
         inference_s = perf_counter() - start
-        self._seconds_a_text = 0.9 * self._seconds_a_text + 0.1 * inference_s / len(entries)
-        queue_s = tuple(max(0.0, start - entry.arrived - entry.tokenize_s) for entry in entries)
+        self._seconds_a_text = 0.9 * self._seconds_a_text + 0.1 * inference_s / len(batch)
+        queue_s = tuple(max(0.0, start - entry.arrived - entry.tokenize_s) for entry, _ in batch)
         lengths = [example.length for example in examples]
         padded = max(lengths) * len(lengths)
         self._on_batch(BatchReport(len(lengths), sum(lengths), padded, inference_s, queue_s))
         outcomes: list[_Outcome] = []
-        for entry, response, waited, length in zip(
-            entries, responses, queue_s, lengths, strict=True
-        ):
+        for (entry, example), response, waited in zip(batch, responses, queue_s, strict=True):
             if isinstance(response, ServeError):
                 outcomes.append((entry, response))
                 continue
-            timing = Timing(waited, entry.tokenize_s, inference_s, len(entries))
-            outcomes.append((entry, Answer(response, length, timing)))
+            timing = Timing(waited, entry.tokenize_s, inference_s, len(batch))
+            outcomes.append((entry, Answer(response, example.length, timing)))
         return outcomes
 
 
@@ -289,6 +268,11 @@ def _problem(item: Encoded | ItemFailedError, *, may_be_cut: bool) -> ServeError
             f"the text has {limit + item.truncated} tokens; the model takes {limit}. Shorten it."
         )
     return None
+
+
+def _stop(entries: Iterable[_Entry]) -> None:
+    stopped = StoppedError("the service was stopped.")
+    _deliver([(entry, stopped) for entry in entries])
 
 
 def _deliver(outcomes: Sequence[_Outcome]) -> None:

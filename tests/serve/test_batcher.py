@@ -153,7 +153,7 @@ async def test_a_large_request_waits_its_turn_however_short_waits_are() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(lengths=st.lists(st.integers(1, LIMIT), min_size=1, max_size=40), budget=st.integers(1, 80))
-async def test_no_batch_exceeds_its_budget_and_nobody_is_overtaken(
+async def test_no_batch_exceeds_its_budget_and_only_the_next_32_may_overtake(
     lengths: list[int], budget: int
 ) -> None:
     texts = [" ".join([f"w{number}"] * length) for number, length in enumerate(lengths)]
@@ -162,15 +162,26 @@ async def test_no_batch_exceeds_its_budget_and_nobody_is_overtaken(
         await settle(held, len(texts))
         await held.release()
         assert said(await task) == texts
-        assert [text for batch in held.model.batches for text in batch] == texts
-        for batch, following in zip(
-            held.model.batches, [*held.model.batches[1:], None], strict=True
-        ):
-            widths = [len(text.split()) for text in batch]
-            assert len(batch) == 1 or max(widths) * len(batch) <= budget
-            if following is not None:  # and none was smaller than it needed to be
-                widths.append(len(following[0].split()))
-                assert max(widths) * len(widths) > budget
+        batches = held.model.batches
+        for batch in batches:
+            assert len(batch) == 1 or max(len(t.split()) for t in batch) * len(batch) <= budget
+        for taken in (texts[:32], texts[32:]):
+            run: list[str] = []
+            while len(run) < len(taken):
+                run += batches.pop(0)
+            assert sorted(run) == sorted(taken)
+            assert [len(text.split()) for text in run] == sorted(len(t.split()) for t in taken)
+        assert not batches
+
+
+async def test_no_batch_is_smaller_than_it_needs_to_be() -> None:
+    async with Held(max_batch_tokens=8) as held:
+        texts = ["a b", "c d e f", "g", "h i", "j k l", "m"]
+        task = asyncio.create_task(ask(held.batcher, *texts))
+        await settle(held, len(texts))
+        await held.release()
+        assert said(await task) == texts
+        assert held.model.batches == [["g", "m", "a b", "h i"], ["j k l", "c d e f"]]
 
 
 async def test_a_full_queue_refuses_before_any_work_is_done() -> None:
