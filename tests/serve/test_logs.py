@@ -70,16 +70,16 @@ async def test_a_failure_names_the_request_and_its_key_but_not_the_text(written,
     assert TOKEN not in line
 
 
-SECRET = "my card ends in 4711"
+ASKED = "my card ends in 4711"
 
 
 async def ask_twice(app, path: str) -> None:
     transport = httpx.ASGITransport(app=app)
     headers = {"authorization": f"Bearer {TOKEN}", "x-request-id": "abc-123"}
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-        reply = await client.post(path, json={"input": SECRET}, headers=headers)
+        reply = await client.post(path, json={"input": ASKED}, headers=headers)
         assert reply.status_code == 200, reply.text
-        broken = await client.post(path, content=f"{{{SECRET}", headers=headers)
+        broken = await client.post(path, content=f"{{{ASKED}", headers=headers)
         assert broken.status_code == 400
 
 
@@ -94,11 +94,11 @@ async def test_what_is_asked_is_logged_only_where_that_is_wanted(
     await ask_twice(create_app(args, models=models, keys=keys, metrics=metrics), "/v1/classify")
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     if not log_prompts:
-        assert SECRET not in written.getvalue()
+        assert ASKED not in written.getvalue()
         return
     assert [line["message"] for line in lines] == [
-        f'/v1/classify was asked: {{"input":"{SECRET}"}}',
-        f"/v1/classify was asked: {{{SECRET}",
+        f'/v1/classify was asked: {{"input":"{ASKED}"}}',
+        f"/v1/classify was asked: {{{ASKED}",
     ]
     assert {(line["request_id"], line["key"]) for line in lines} == {("abc-123", "environment-1")}
     assert TOKEN not in written.getvalue()
@@ -114,7 +114,7 @@ async def test_prompts_are_lines_of_text_where_the_log_is_text(
     args = service_args.model_copy(update={"log_prompts": True, "max_body_bytes": 65536})
     app = create_app(args, models=models, keys=keys, metrics=metrics)
     await ask_twice(app, "/v1/classify")
-    assert f'abc-123 environment-1 /v1/classify was asked: {{"input":"{SECRET}"}}\n' in (
+    assert f'abc-123 environment-1 /v1/classify was asked: {{"input":"{ASKED}"}}\n' in (
         stream.getvalue()
     )
     stream.truncate(0)
