@@ -17,6 +17,8 @@ from serve.tracing_args import TracingArgs
 
 __all__ = ["ServiceArgs"]
 
+_TOKENS_OF_A_CPU = 128
+
 
 def _half_of_the_machine() -> int:
     return max(1, len(os.sched_getaffinity(0)) // 2)
@@ -59,8 +61,9 @@ class ServiceArgs(Config):
     replica is away while it is updated; else the update needs room for ``num_cpus`` more."""
     health_sample_interval_s: float = Field(default=30.0, gt=0)
     """Least time between two checks of a replica's models by one of their own samples."""
-    max_batch_tokens: int = Field(default=256, ge=1)
-    """Tokens of one batch of an encoder, padding included."""
+    max_batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of one batch of an encoder, padding included; left out: 128 for each of ``num_cpus``,
+    where larger ones answered fewer short texts a second and hardly more long ones."""
     max_queued: int = Field(default=512, ge=1)
     """Texts that may wait for an encoder, or conversations for a decoder, before 429."""
     max_wait_s: float = Field(default=5.0, gt=0)
@@ -131,6 +134,11 @@ class ServiceArgs(Config):
             tokens_per_minute=self.tokens_per_minute,
             concurrent_requests=self.concurrent_requests,
         )
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one batch of an encoder."""
+        return self.max_batch_tokens or _TOKENS_OF_A_CPU * self.num_cpus
 
     @property
     def has_own_proxy(self) -> bool:

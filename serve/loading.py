@@ -138,7 +138,7 @@ class Loader:
             queue_name = name if len(predictors) == 1 else f"{name}/{'+'.join(heads)}"
             batcher = Batcher(
                 _batchable(heads),
-                max_batch_tokens=self._args.max_batch_tokens,
+                max_batch_tokens=self._args.batch_tokens,
                 max_queued=self._args.max_queued,
                 max_wait_s=self._args.max_wait_s,
                 on_batch=partial(figures.record_batch, queue_name),
@@ -160,7 +160,7 @@ class Loader:
         check_samples(predictor)
         logger.info("model '%s', task '%s' answers its samples", name, task)
         if not isinstance(predictor.task, Translation):  # its samples ran at their own lengths
-            ran = warm_predictor(predictor, max_batch_tokens=self._args.max_batch_tokens)
+            ran = warm_predictor(predictor, max_batch_tokens=self._args.batch_tokens)
             logger.debug("model '%s', task '%s' ran batches of %s", name, task, ran)
 
     def _generator(self, name: str, bundle: Bundle, figures: BundleMetrics) -> _Made:
