@@ -35,10 +35,10 @@ _OPTIMUM = """
 import sys
 from optimum.onnxruntime import ORTQuantizer
 from optimum.onnxruntime.configuration import AutoQuantizationConfig
-source, out = sys.argv[1:]
+source, out, *operators = sys.argv[1:]
 quantizer = ORTQuantizer.from_pretrained(source, file_name="model.onnx")
 quantizer.quantize(save_dir=out, quantization_config=AutoQuantizationConfig.avx512_vnni(
-    is_static=False, per_channel=True, operators_to_quantize=["MatMul", "Gemm"]))
+    is_static=False, per_channel=True, operators_to_quantize=operators))
 """
 _OPERATORS = ("MatMul", "Gemm")
 """Of the peers. With all that they know they take ONNX's Attention for another operator of that
@@ -127,7 +127,7 @@ def by_optimum(exported: Bundle, teacher: Bundle, folder: Path) -> Path:
     shutil.copy(exported.model_dir / "model.onnx", source)
     shutil.copy(teacher.model_dir / "config.json", source)
     python = peer_python("optimum", ["optimum-onnx[onnxruntime]", "torch==2.13.0"])
-    command = [str(python), "-c", _OPTIMUM, str(source), str(folder / "out")]
+    command = [str(python), "-c", _OPTIMUM, str(source), str(folder / "out"), *_OPERATORS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"Optimum failed:\n{done.stderr[-2000:]}")

@@ -97,7 +97,6 @@ class Batcher:
         self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._stopped = False
-        self._is_working = False
         self._num_taken = 0
         """Texts that have left the queue and are not answered yet."""
         self._seconds_a_text = 0.01
@@ -118,7 +117,7 @@ class Batcher:
     def is_idle(self) -> bool:
         """Whether no text waits and none is being answered."""
         with self._changed:
-            return not self._queue and not self._is_working
+            return not self._queue and not self._num_taken
 
     async def submit(self, rows: Sequence[Row], *, cut: bool = False) -> list[Answer | ServeError]:
         """The answer, or what was wrong, for each row; cancelling it drops what still waits.
@@ -177,9 +176,7 @@ class Batcher:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._is_working = False
                 self._changed.wait_for(lambda: self._queue or self._stopped)
-                self._is_working = True
                 if self._stopped:
                     _stop(self._queue)
                     self._queue.clear()

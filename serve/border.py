@@ -28,7 +28,7 @@ from serve.logs import REQUEST_ID
 from serve.metrics import ServiceMetrics
 from serve.quotas import LocalQuotas, Quotas
 from serve.quotas.account import Ticket
-from serve.request_head import check_head, is_request_id
+from serve.request_head import check_head, is_request_id, path_of
 
 __all__ = ["Border", "our_fault"]
 
@@ -119,7 +119,7 @@ class Border:
                 message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path_of(scope)
         if self.proxy_refuses and (refused := num_refused(headers)):
             self.metrics.record_refused(self._route(scope, path), refused)
         key: ApiKey | None = None

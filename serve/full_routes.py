@@ -14,7 +14,8 @@ __all__ = ["FULL_HEADER", "REFUSED_HEADER", "full_for_ms", "num_refused", "write
 
 FULL_HEADER = "x-full-ms"
 """On a reply to the proxy: all requests for this route are refused for so long."""
-REFUSED_HEADER = b"x-refused"
+_REFUSED = "x-refused"
+REFUSED_HEADER = _REFUSED.encode()
 """On a request from the proxy: so many for this route were refused since the former one."""
 
 _SHARE = 0.5
@@ -30,22 +31,22 @@ _CLOCK = "date(0,ms),mod(1000000000)"
 nothing is full for longer than it should be, since a moment that is too far away does not count."""
 _RULES = f"""\
     stick-table type string len 128 size 1k expire 1h store gpt0,gpc0
-    http-request del-header @REFUSED@
+    http-request del-header {_REFUSED}
     http-request set-var(txn.route) path
     http-request set-var(txn.now) {_CLOCK}
     http-request set-var(txn.left) path,table_gpt0(http_frontend),sub(txn.now)
-    acl is_full var(txn.left) -m int 1:@LONGEST@
+    acl is_full var(txn.left) -m int 1:{_LONGEST_MS}
     acl has_id req.hdr(x-request-id) -m found
-    acl tells_full res.hdr(@FULL@) -m found
+    acl tells_full res.hdr({FULL_HEADER}) -m found
     http-request track-sc0 path if METH_POST {{ path,in_table(http_frontend) }}
     http-request sc-inc-gpc0(0) if METH_POST is_full
     http-request set-header x-request-id %[uuid()] if METH_POST is_full !has_id
     {_RETURNED} if METH_POST is_full
-    http-request set-header @REFUSED@ %[sc0_clr_gpc0] if {{ sc0_get_gpc0 gt 0 }}
-    http-response set-var(txn.full_ms) res.hdr(@FULL@)
+    http-request set-header {_REFUSED} %[sc0_clr_gpc0] if {{ sc0_get_gpc0 gt 0 }}
+    http-response set-var(txn.full_ms) res.hdr({FULL_HEADER})
     http-response track-sc1 var(txn.route) if tells_full
     http-response sc-set-gpt0(1) {_CLOCK},add(txn.full_ms) if tells_full
-    http-response del-header @FULL@
+    http-response del-header {FULL_HEADER}
 """
 """Of the frontend `http_frontend`: by path, until when it is full and how many were refused."""
 _BODY = (
@@ -72,7 +73,5 @@ def write_rules(folder: Path) -> Path:
     """Writes the proxy's rules and what it answers into ``folder``; returns where the rules are."""
     body, rules = folder / "full.json", folder / "full.cfg"
     body.write_text(_BODY)
-    text = _RULES.replace("@FILE@", str(body)).replace("@LONGEST@", str(_LONGEST_MS))
-    text = text.replace("@REFUSED@", REFUSED_HEADER.decode()).replace("@FULL@", FULL_HEADER)
-    rules.write_text(text)
+    rules.write_text(_RULES.replace("@FILE@", str(body)))
     return rules

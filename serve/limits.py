@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.errors import ApiError
+from serve.request_head import path_of
 
 __all__ = ["BodyLimit", "replayed"]
 
@@ -51,7 +52,7 @@ class BodyLimit:
     def _upload_limit(self, scope: Scope) -> int | None:
         if scope["method"] != "POST":
             return None
-        return self.uploads.get(scope["path"].removeprefix(scope.get("root_path", "")))
+        return self.uploads.get(path_of(scope))
 
     def _check_announced(self, scope: Scope, limit: int) -> None:
         for name, value in scope["headers"]:

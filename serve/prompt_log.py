@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.limits import replayed
 from serve.logs import NamesRequest
+from serve.request_head import path_of
 
 __all__ = ["PromptLog", "show_prompts"]
 
@@ -29,7 +30,7 @@ class PromptLog:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
         if scope["type"] == "http" and scope["method"] == "POST":
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            path = path_of(scope)
             if path not in self._uploads:
                 message = await receive()  # all of it: the limit in front has collected it
                 body: bytes = message.get("body", b"")

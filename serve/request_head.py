@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from serve.errors import ApiError
 
-__all__ = ["check_head", "is_request_id"]
+__all__ = ["check_head", "is_request_id", "path_of"]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -55,6 +55,12 @@ _CLOSE = {"connection": "close"}
 def is_request_id(value: str) -> bool:
     """Whether a client's request id can be taken over, into logs too."""
     return _REQUEST_ID.fullmatch(value) is not None
+
+
+def path_of(scope: Scope) -> str:
+    """The path of a request as the application knows it, without what it is mounted under."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def check_head(scope: Scope, headers: dict[bytes, bytes]) -> None:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve.errors import queue_full
 from serve.full_routes import FULL_HEADER, full_for_ms
 from serve.models import Models
+from serve.request_head import path_of
 
 __all__ = ["Shedding"]
 
@@ -31,7 +32,7 @@ class Shedding:
             ApiError: 429, no model of the route takes a text at the moment.
         """
         if scope["type"] == "http" and scope["method"] == "POST":
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            path = path_of(scope)
             if (refusal := self._models.refusal(path)) is not None:
                 error = queue_full(refusal)
                 error.headers[FULL_HEADER] = str(full_for_ms(refusal.wait_s))

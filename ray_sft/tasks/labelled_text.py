@@ -208,5 +208,5 @@ class LabelledText(Task):
 
 
 def score_trees(ranked: Sequence[tuple[str, float]]) -> list[dict[str, object]]:
-    """What a list of `LabelScore` is read from; a third as dear as making them one by one."""
+    """What a list of `LabelScore` is read from, at less cost than making them one by one."""
     return [{"label": label, "score": score} for label, score in ranked]

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -168,6 +169,17 @@ def app(
     service_args: ServiceArgs, models: Models, keys: KeyRing, metrics: ServiceMetrics
 ) -> ASGIApp:
     return create_app(service_args, models=models, keys=keys, metrics=metrics)
+
+
+@asynccontextmanager
+async def client_with_key(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of any application, without a network, that sends the tests' key."""
+    transport = httpx.ASGITransport(app=app)
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://service", headers=headers
+    ) as client:
+        yield client
 
 
 @pytest_asyncio.fixture

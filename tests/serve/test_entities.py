@@ -19,7 +19,7 @@ from serve.keys import KeyRing
 from serve.metrics import ServiceMetrics
 from serve.models import Models, load_models
 
-from .conftest import TEXTS, TOKEN, _torch_bundle
+from .conftest import TEXTS, _torch_bundle, client_with_key
 
 pytestmark = pytest.mark.asyncio
 
@@ -51,7 +51,8 @@ def tagger_bundle(
 @pytest.fixture(scope="module")
 def args(tagger_bundle: Bundle, classifier_bundle: Bundle) -> ServiceArgs:
     bundles = {"names": str(tagger_bundle.path), "intents": str(classifier_bundle.path)}
-    return ServiceArgs(bundles=bundles, num_cpus=1, max_body_bytes=8192, max_inputs=8)
+    sizes = {"max_body_bytes": 8192, "max_inputs": 8, "max_batch_tokens": 512}
+    return ServiceArgs(bundles=bundles, num_cpus=1, **sizes)
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +69,7 @@ def app(args: ServiceArgs, models: Models, keys: KeyRing, metrics: ServiceMetric
 
 @pytest_asyncio.fixture
 async def client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=app)
-    headers = {"authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://service", headers=headers
-    ) as client:
+    async with client_with_key(app) as client:
         yield client
 
 

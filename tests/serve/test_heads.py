@@ -2,7 +2,6 @@
 
 import base64
 
-import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -18,7 +17,7 @@ from serve.keys import KeyRing
 from serve.metrics import ServiceMetrics
 from serve.models import Models, load_models
 from tests.factories import TEXTS, tiny_headed, tiny_processor
-from tests.serve.conftest import TOKEN
+from tests.serve.conftest import client_with_key
 
 TASKS = {
     "topic": SequenceClassification(labels=("bank", "chips", "oil"), max_length=64),
@@ -63,11 +62,7 @@ def market_app(market_args: ServiceArgs, market_models: Models, keys: KeyRing) -
 
 @pytest_asyncio.fixture
 async def market(market_app: ASGIApp):
-    transport = httpx.ASGITransport(app=market_app)
-    headers = {"authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://service", headers=headers
-    ) as client:
+    async with client_with_key(market_app) as client:
         yield client
 
 

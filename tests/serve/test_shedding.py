@@ -14,7 +14,7 @@ from serve.ingress import create_app
 from serve.keys import KeyRing
 from serve.metrics import ServiceMetrics
 from serve.models import Models
-from tests.serve.conftest import TOKEN
+from tests.serve.conftest import client_with_key
 from tests.serve.test_batcher import Held, ask, settle
 
 pytestmark = pytest.mark.asyncio
@@ -39,11 +39,7 @@ def client_of(service_args: ServiceArgs, models: Models, keys: KeyRing, metrics:
     async def open_client(queues: Mapping[str, Held]) -> AsyncIterator[httpx.AsyncClient]:
         changed = with_queues(models, queues)
         app = create_app(service_args, models=changed, keys=keys, metrics=metrics)
-        transport = httpx.ASGITransport(app=app)
-        headers = {"authorization": f"Bearer {TOKEN}"}
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://service", headers=headers
-        ) as client:
+        async with client_with_key(app) as client:
             yield client
 
     return open_client

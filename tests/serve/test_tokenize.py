@@ -28,7 +28,7 @@ from serve.models import Models, load_models
 from serve.tokens import detokenize, tokenize_texts
 from tests.factories import TASKS
 
-from .conftest import TEXTS, TOKEN
+from .conftest import TEXTS, TOKEN, client_with_key
 from .test_heads import market, market_app, market_args, market_bundle, market_models
 
 __all__ = ["market", "market_app", "market_args", "market_bundle", "market_models"]
@@ -287,11 +287,7 @@ async def test_a_conversation_that_no_template_can_render_is_refused(
     template, model.processor.chat_template = model.processor.chat_template, None
     try:
         app = create_app(service_args, models=models, keys=keys, metrics=metrics)
-        transport = httpx.ASGITransport(app=app)
-        headers = {"authorization": f"Bearer {TOKEN}"}
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://service", headers=headers
-        ) as client:
+        async with client_with_key(app) as client:
             body = {"model": "replies", "messages": [USER]}
             reply = await client.post("/v1/tokenize", json=body)
     finally:

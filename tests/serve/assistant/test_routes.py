@@ -18,12 +18,11 @@ from serve.keys import load_keys
 from serve.metrics import ServiceMetrics
 from serve.models import Models
 from serve.outcomes import QueueFullError, RefusedError, StoppedError
+from tests.serve.conftest import TOKEN, client_with_key
 
 from .conftest import KNOWLEDGE
 
 pytestmark = pytest.mark.asyncio
-
-TOKEN = "a-key-that-only-tests-use"
 
 
 @pytest.fixture
@@ -45,11 +44,7 @@ def service(assistant: Assistant, tmp_path: Path) -> ASGIApp:
 
 @pytest_asyncio.fixture
 async def http(service: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=service)
-    headers = {"authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://service", headers=headers
-    ) as client:
+    async with client_with_key(service) as client:
         yield client
 
 
